@@ -1,0 +1,9 @@
+"""What goes wrong for a reason the user can mend."""
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave; its message is one line that says what to do."""
+
+
+class DivergenceError(RuntimeError):
+    """A training loss that became non-finite; its message names the step and the term."""
