@@ -1,0 +1,72 @@
+"""The spike-and-slab with a relaxed Bernoulli spike (Tonolini et al. 2020)."""
+
+import distrax
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key
+
+from jvsc.errors import UserError
+from jvsc.posteriors.base import Annealing, Posterior
+from jvsc.posteriors.gaussian import gaussian
+from jvsc.thresholds import Heads
+
+# Keeps the logit and the Bernoulli divergence finite in float32.
+SMALLEST_PROBABILITY = 1e-6
+
+
+def spike_probability(log_spike: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
+    """Probability gamma that a latent is on: exp(-relu(-head)), clipped to [1e-6, 1 - 1e-6]."""
+    on = jnp.exp(-jax.nn.relu(-log_spike))
+    return jnp.clip(on, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+
+
+def relaxed_spike(
+    key: Key[Array, ""], probability: Float[Array, " K"], temperature: ArrayLike
+) -> Float[Array, " K"]:
+    """Bernoulli draw in {0, 1} with the gradient of its logistic relaxation (Jang et al. 2017).
+
+    Args:
+      key: random key.
+      probability: probability of a one, in (0, 1).
+      temperature: tau > 0 of the relaxation.
+
+    Returns:
+      Zeros and ones; the gradient is that of sigmoid((logit(p) + logistic noise) / tau).
+    """
+    logit = jnp.log(probability) - jnp.log1p(-probability)
+    relaxed = jax.nn.sigmoid((logit + jax.random.logistic(key, logit.shape)) / temperature)
+    return jnp.round(relaxed) + (relaxed - jax.lax.stop_gradient(relaxed))
+
+
+def spike_and_slab(sparsity: float = 0.1, variance: float = 0.1) -> Posterior:
+    """Spike-and-slab posterior: heads `loc`, `log_variance`, `log_spike` (Tonolini et al. 2020).
+
+    The warm-up w moves the slab from N(0, 1) to the inferred Gaussian.
+
+    Args:
+      sparsity: the prior's probability p0 of a non-zero.
+      variance: variance v0 of the prior's slab N(0, v0).
+
+    Raises:
+      UserError: if `sparsity` is outside (0, 1) or `variance` is not positive.
+    """
+    if not 0 < sparsity < 1:
+        raise UserError(f"sparsity is {sparsity}; give a share of non-zeros between 0 and 1")
+    slab_family = gaussian(variance)
+    prior_spike = distrax.Bernoulli(probs=sparsity)
+
+    def sample(key: Key[Array, ""], heads: Heads, annealing: Annealing) -> Float[Array, " K"]:
+        slab_key, spike_key = jax.random.split(key)
+        w = jnp.asarray(annealing.warmup)
+        scale = w * jnp.exp(heads["log_variance"] / 2) + jnp.sqrt(1 - w)
+        slab = w * heads["loc"] + scale * jax.random.normal(slab_key, heads["loc"].shape)
+        probability = spike_probability(heads["log_spike"])
+        return relaxed_spike(spike_key, probability, annealing.temperature) * slab
+
+    def kl(heads: Heads) -> Float[Array, "*B K"]:
+        probability = spike_probability(heads["log_spike"])
+        spike_kl = jnp.asarray(distrax.Bernoulli(probs=probability).kl_divergence(prior_spike))
+        return probability * slab_family.kl(heads) + spike_kl
+
+    return Posterior((*slab_family.heads, "log_spike"), sample, kl)

@@ -1,0 +1,195 @@
+"""The shifted soft-threshold, its two gradients, and the thresholds it takes."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float, Key
+
+from jvsc.errors import UserError
+from jvsc.gamma import sample_standard_gamma
+
+Heads = dict[str, Float[Array, "*B K"]]
+Estimator = Literal["straight_through", "subgradient"]
+
+# Concentration and rate outside this range overflow float32 in the density (appendix B).
+GAMMA_PARAMETER_RANGE = (1e-6, 1e6)
+
+
+def soft_threshold(
+    noise: Float[Array, "*B K"], threshold: Float[Array, "*#B #K"] | float
+) -> Float[Array, "*B K"]:
+    """Shrinks `noise` towards zero by `threshold`: sign(e) max(|e| - t, 0) (eq. 2, unshifted).
+
+    Args:
+      noise: scaled base noise e, any leading shape.
+      threshold: t >= 0, broadcast against `noise`.
+
+    Returns:
+      An array of `noise`'s shape, exactly zero where |e| <= t.
+    """
+    return jnp.sign(noise) * jnp.maximum(jnp.abs(noise) - threshold, 0.0)
+
+
+def shifted_soft_threshold(
+    loc: Float[Array, "*B K"],
+    noise: Float[Array, "*B K"],
+    threshold: Float[Array, "*#B #K"] | float,
+) -> Float[Array, "*B K"]:
+    """Thresholds the sample `loc + noise` around its own `loc` (eq. 2).
+
+    Differentiated as written this is the subgradient estimator of appendix C: an inactive latent
+    passes no gradient.
+
+    Args:
+      loc: location of the base distribution.
+      noise: the sample's deviation from `loc`, scaled.
+      threshold: t >= 0, broadcast against `noise`.
+
+    Returns:
+      `loc + soft_threshold(noise)`, and exactly zero where |noise| <= t.
+    """
+    return jnp.where(jnp.abs(noise) <= threshold, 0.0, loc + soft_threshold(noise, threshold))
+
+
+def straight_through_threshold(
+    loc: Float[Array, "*B K"],
+    noise: Float[Array, "*B K"],
+    threshold: Float[Array, "*#B #K"] | float,
+) -> Float[Array, "*B K"]:
+    """The shifted soft-threshold with the straight-through gradient `r + T(sg[r]) - sg[r]` (eq. 4).
+
+    `loc` and the noise's scale receive the gradient of the unthresholded sample r, on active and
+    inactive latents alike; `threshold` receives its own through T.
+
+    Args:
+      loc: location of the base distribution.
+      noise: the sample's deviation from `loc`, scaled.
+      threshold: t >= 0, broadcast against `noise`.
+
+    Returns:
+      Exactly the value of `shifted_soft_threshold`.
+    """
+    stop = jax.lax.stop_gradient
+    sample = loc + noise
+    thresholded = shifted_soft_threshold(stop(loc), stop(noise), threshold)
+    # Summed in this order the gradient's carrier is exactly zero, so zeros stay exact.
+    return thresholded + (sample - stop(sample))
+
+
+ESTIMATORS: dict[str, Callable] = {
+    "straight_through": straight_through_threshold,
+    "subgradient": shifted_soft_threshold,
+}
+
+
+def laplacian_threshold(sparsity: float, scale: float) -> float:
+    """Threshold that leaves a share `sparsity` of Laplace(0, scale) noise: -b0 log p (appendix D).
+
+    Args:
+      sparsity: wanted share of non-zeros p, in (0, 1).
+      scale: scale b0 of the prior.
+
+    Returns:
+      The threshold, in the units of `scale`.
+
+    Raises:
+      UserError: if `sparsity` is outside (0, 1) or `scale` is not positive.
+    """
+    _check(sparsity, scale)
+    return float(-scale * jnp.log(sparsity))
+
+
+def gaussian_threshold(sparsity: float, variance: float) -> float:
+    """Threshold that leaves a share p of N(0, v0) noise: sqrt(v0) Phi^-1(1 - p/2) (appendix D).
+
+    Args:
+      sparsity: wanted share of non-zeros p, in (0, 1).
+      variance: variance v0 of the prior.
+
+    Returns:
+      The threshold, in the units of the standard deviation.
+
+    Raises:
+      UserError: if `sparsity` is outside (0, 1) or `variance` is not positive.
+    """
+    _check(sparsity, variance)
+    return float(jnp.sqrt(variance) * norm.ppf(1 - sparsity / 2))
+
+
+def laplacian_sparsity(threshold: float, scale: float) -> float:
+    """Share of Laplace(0, scale) noise beyond `threshold`: exp(-t / b0) (eq. 3)."""
+    return float(jnp.exp(-threshold / scale))
+
+
+def gaussian_sparsity(threshold: float, variance: float) -> float:
+    """Share of N(0, variance) noise beyond `threshold`: 2 Phi(-t / sqrt(v0))."""
+    return float(2 * norm.cdf(-threshold / jnp.sqrt(variance)))
+
+
+class Threshold(NamedTuple):
+    """A threshold per latent, fixed or inferred.
+
+    Attributes:
+      heads: encoder heads it needs.
+      sample: `(key, heads of one datum) -> threshold`, scalar or [K].
+      kl: `heads -> KL to the prior`, [..., K], as it enters the bound.
+    """
+
+    heads: tuple[str, ...]
+    sample: Callable[[Key[Array, ""], Heads], Float[Array, "#K"] | float]
+    kl: Callable[[Heads], Float[Array, "*B K"] | float]
+
+
+def fixed(threshold: float) -> Threshold:
+    """The same threshold for every latent, not learned.
+
+    Raises:
+      UserError: if `threshold` is not positive.
+    """
+    if not threshold > 0:
+        raise UserError(f"threshold is {threshold}; give a positive number")
+    return Threshold((), lambda key, heads: threshold, lambda heads: 0.0)
+
+
+def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Threshold:
+    """A threshold inferred per latent and datum, with a Gamma prior (appendix B).
+
+    Heads `log_concentration` and `log_rate` are exponentiated and clipped to [1e-6, 1e6].
+
+    Args:
+      mean: the prior's mean lambda0.
+      concentration: the prior's concentration; its rate is `concentration / mean`.
+      kl_weight: factor of this KL within the bound's KL.
+
+    Raises:
+      UserError: if `mean` or `concentration` is not positive.
+    """
+    if not (mean > 0 and concentration > 0):
+        raise UserError(
+            f"Gamma threshold of mean {mean}, concentration {concentration}; both must be positive"
+        )
+    prior = distrax.Gamma(concentration, concentration / mean)
+
+    def parameters(heads: Heads) -> tuple[Array, Array]:
+        clip = lambda head: jnp.clip(jnp.exp(head), *GAMMA_PARAMETER_RANGE)  # noqa: E731
+        return clip(heads["log_concentration"]), clip(heads["log_rate"])
+
+    def sample(key: Key[Array, ""], heads: Heads) -> Float[Array, " K"]:
+        shape, rate = parameters(heads)
+        return sample_standard_gamma(key, shape) / rate
+
+    def kl(heads: Heads) -> Float[Array, "*B K"]:
+        return kl_weight * jnp.asarray(distrax.Gamma(*parameters(heads)).kl_divergence(prior))
+
+    return Threshold(("log_concentration", "log_rate"), sample, kl)
+
+
+def _check(sparsity: float, scale: float) -> None:
+    if not 0 < sparsity < 1:
+        raise UserError(f"sparsity is {sparsity}; give a share of non-zeros between 0 and 1")
+    if not scale > 0:
+        raise UserError(f"the prior's scale is {scale}; give a positive number")
