@@ -1,0 +1,197 @@
+"""Patches of whitened natural images: from an Olshausen-style .mat file, a folder, or built in."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import skimage.data
+from jaxtyping import Float
+from skimage.io import imread
+from sklearn.datasets import load_sample_image
+
+from jvsc.data.dataset import Dataset, standardise
+from jvsc.data.whitening import as_grey, whiten
+from jvsc.errors import UserError
+
+Images = Sequence[Float[np.ndarray, "H W"]]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
+
+# Photographs inside the wheels of scikit-image and scikit-learn; none needs a download.
+BUNDLED: dict[str, Callable[[], np.ndarray]] = {
+    "astronaut": skimage.data.astronaut,
+    "brick": skimage.data.brick,
+    "camera": skimage.data.camera,
+    "chelsea": skimage.data.chelsea,
+    "china": lambda: load_sample_image("china.jpg"),
+    "coffee": skimage.data.coffee,
+    "flower": lambda: load_sample_image("flower.jpg"),
+    "grass": skimage.data.grass,
+    "gravel": skimage.data.gravel,
+    "rocket": skimage.data.rocket,
+}
+
+
+def bundled_images() -> list[Float[np.ndarray, "H W"]]:
+    """Ten whitened photographs that ship with scikit-image and scikit-learn."""
+    return [whiten(as_grey(load())) for load in BUNDLED.values()]
+
+
+def mat_images(path: Path) -> list[Float[np.ndarray, "H W"]]:
+    """Images of an Olshausen-style file, variable `IMAGES: [H, W, N]`, already whitened.
+
+    Raises:
+      UserError: if the file is missing, unreadable, or holds no such array of finite numbers.
+    """
+    if not path.exists():
+        raise UserError(f"data.path={path}: there is no such file")
+    try:
+        images = scipy.io.loadmat(path, variable_names=["IMAGES"]).get("IMAGES")
+    except NotImplementedError:
+        raise UserError(
+            f"data.path={path}: a MATLAB 7.3 file; save it with -v7 or earlier"
+        ) from None
+    except Exception as error:  # a damaged file makes scipy raise almost anything
+        raise UserError(f"data.path={path}: not a readable .mat file ({error})") from None
+    if images is None:
+        raise UserError(f"data.path={path}: the file has no variable IMAGES [H, W, N]")
+    if images.ndim != 3 or images.dtype.kind not in "fiu":
+        raise UserError(
+            f"data.path={path}: IMAGES has shape {list(images.shape)} and type {images.dtype}; "
+            "it must be numbers [H, W, N]"
+        )
+    if not np.isfinite(images).all():
+        bad = np.unique(np.argwhere(~np.isfinite(images))[:, 2]).tolist()
+        raise UserError(f"data.path={path}: NaN or infinite pixels in image {bad}; remove them")
+    return [images[:, :, index].astype(np.float64) for index in range(images.shape[2])]
+
+
+def folder_images(path: Path) -> list[Float[np.ndarray, "H W"]]:
+    """Every image file of a folder, in the order of their names, turned grey and whitened.
+
+    Raises:
+      UserError: if the folder has no image, or one of them cannot be read.
+    """
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UserError(f"data.path={path}: no image in this folder ({' '.join(IMAGE_SUFFIXES)})")
+    images = []
+    for file in files:
+        try:
+            grey = as_grey(imread(file))
+        except Exception as error:  # image readers raise almost anything
+            raise UserError(f"data.path={path}: {file.name} is not readable ({error})") from None
+        if not np.isfinite(grey).all():
+            raise UserError(f"data.path={path}: NaN or infinite pixels in {file.name}; remove it")
+        images.append(whiten(grey))
+    return images
+
+
+def split_by_image(images: Images, validation_fraction: float) -> tuple[Images, Images]:
+    """Splits images into training and validation ones, so that no patch can straddle the two.
+
+    Photographs differ in contrast, so the choice is stratified by it: of the images in the order
+    of their variance, the middle one of each of as many equal strata is for validation. A set of
+    images always splits the same way, and both parts have about the same contrast.
+
+    Raises:
+      UserError: if there are fewer than two images.
+    """
+    if len(images) < 2:
+        raise UserError(
+            f"{len(images)} image: splitting by image needs at least two; give more images"
+        )
+    count = min(max(1, round(validation_fraction * len(images))), len(images) - 1)
+    by_variance = np.argsort([image.var() for image in images], kind="stable")
+    chosen = {int(by_variance[int((i + 0.5) * len(images) / count)]) for i in range(count)}
+    train = [image for index, image in enumerate(images) if index not in chosen]
+    return train, [images[index] for index in sorted(chosen)]
+
+
+def cut_patches(
+    images: Images, size: int, count: int, random: np.random.Generator
+) -> Float[np.ndarray, "N D"]:
+    """Cuts square patches at random places, every place of every image equally likely.
+
+    Args:
+      images: grey images of any sizes.
+      size: side of a patch.
+      count: how many patches N.
+      random: NumPy's generator.
+
+    Returns:
+      Flattened patches, float32, D = size^2; none is taken twice.
+
+    Raises:
+      UserError: if an image is smaller than a patch, or there are fewer than `count` places.
+    """
+    for index, image in enumerate(images):
+        if min(image.shape) < size:
+            raise UserError(
+                f"image {index} is {image.shape[0]}x{image.shape[1]}, smaller than a patch of "
+                f"{size}x{size}; set data.patch_size to at most {min(image.shape)}"
+            )
+    windows = [np.lib.stride_tricks.sliding_window_view(image, (size, size)) for image in images]
+    places = np.array([view.shape[0] * view.shape[1] for view in windows])
+    if count > places.sum():
+        raise UserError(
+            f"{count} patches of {size}x{size} asked of {places.sum()} places; "
+            "ask for fewer (data.num_train, data.num_validation) or give more images"
+        )
+    chosen = random.choice(places.sum(), count, replace=False)
+    image_of = np.searchsorted(np.cumsum(places), chosen, side="right")
+    within = chosen - (np.cumsum(places) - places)[image_of]
+    patches = np.empty((count, size * size), np.float32)
+    for index, view in enumerate(windows):
+        mine = image_of == index
+        rows, columns = np.unravel_index(within[mine], view.shape[:2])
+        patches[mine] = view[rows, columns].reshape(-1, size * size)
+    return patches
+
+
+def load_patches(
+    path: str = "",
+    *,
+    patch_size: int = 16,
+    num_train: int = 80_000,
+    num_validation: int = 16_000,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+) -> Dataset:
+    """Patches of whitened natural images, split by image (SPEC section 6).
+
+    Args:
+      path: an Olshausen-style .mat file, a folder of photographs, or "" for the bundled ones.
+      patch_size: side of a patch.
+      num_train: training patches N.
+      num_validation: validation patches M.
+      validation_fraction: share of the images kept for validation.
+      seed: of the places where patches are cut.
+
+    Returns:
+      Patches standardised pixel by pixel with the training set's statistics.
+
+    Raises:
+      UserError: for data that is missing, damaged, or too small; see the message.
+    """
+    source = Path(path).expanduser()
+    if not path:
+        images, name = bundled_images(), "photographs bundled with scikit-image and scikit-learn"
+    elif source.is_dir():
+        images, name = folder_images(source), f"photographs of {source}"
+    elif source.exists() and source.suffix.lower() != ".mat":
+        raise UserError(f"data.path={path}: give a .mat file or a folder of images")
+    else:
+        images, name = mat_images(source), str(source)
+    train_images, validation_images = split_by_image(images, validation_fraction)
+    random = np.random.default_rng(seed)
+    train, validation, mean, scale = standardise(
+        cut_patches(train_images, patch_size, num_train, random),
+        cut_patches(validation_images, patch_size, num_validation, random),
+    )
+    description = (
+        f"{num_train:,} + {num_validation:,} whitened {patch_size}x{patch_size} patches of "
+        f"{len(train_images)} + {len(validation_images)} {name}"
+    )
+    shape = (patch_size, patch_size)
+    return Dataset(train, validation, mean, scale, shape, description)

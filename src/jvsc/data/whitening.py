@@ -1,0 +1,47 @@
+"""Whitening of photographs (Olshausen & Field 1996)."""
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from skimage.color import rgb2gray, rgba2rgb
+from skimage.util import img_as_float64
+
+VARIANCE = 0.1
+CUTOFF = 0.4
+
+
+def as_grey(image: Shaped[np.ndarray, "H W *C"]) -> Float[np.ndarray, "H W"]:
+    """A photograph of any depth as grey levels in [0, 1], float64."""
+    if image.ndim == 3 and image.shape[2] == 4:
+        image = rgba2rgb(image)
+    if image.ndim == 3 and image.shape[2] == 3:
+        image = rgb2gray(image)
+    return img_as_float64(image.squeeze())
+
+
+def whiten(image: Float[np.ndarray, "H W"], cutoff: float = CUTOFF) -> Float[np.ndarray, "H W"]:
+    """Flattens the spectrum of a grey image: filter |f| exp(-(f/f0)^4), variance 0.1.
+
+    f0 is `cutoff` cycles a pixel, which is `cutoff` N cycles a picture of N pixels. The picture is
+    mirrored at its borders first, so that the filter sees no edge where the opposite sides meet.
+
+    Args:
+      image: grey levels.
+      cutoff: f0 in cycles a pixel.
+
+    Returns:
+      The whitened image, of the same shape, mean 0 and variance 0.1 (all zero for a flat image).
+    """
+    height, width = image.shape
+    mirrored = np.pad(image - image.mean(), ((0, height), (0, width)), mode="symmetric")
+    frequency = np.hypot(
+        np.fft.fftfreq(2 * height)[:, None],
+        np.fft.rfftfreq(2 * width)[None, :],
+    )
+    spectrum = np.fft.rfft2(mirrored) * frequency * np.exp(-((frequency / cutoff) ** 4))
+    filtered = np.fft.irfft2(spectrum, mirrored.shape)[:height, :width]
+    filtered = filtered - filtered.mean()
+    deviation = filtered.std()
+    # A flat image leaves only rounding noise, which must not be scaled up into a signal.
+    if deviation <= 1e-9 * max(1.0, float(np.abs(image).max())):
+        return np.zeros_like(filtered)
+    return filtered * (np.sqrt(VARIANCE) / deviation)
