@@ -1,0 +1,129 @@
+"""The command line: flags in, validated settings out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jvsc.checkpoint import FREE_SECTIONS, read_config
+from jvsc.config import Config, flatten, make_config, nearest_key
+from jvsc.errors import UserError
+
+DEFAULT_CONFIG = "patches.py:thresholded_laplacian,demo"
+MODES = ("train", "evaluate")
+USAGE = """\
+python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR] [--mode=train|evaluate]
+                    [--config.KEY=VALUE ...]
+
+  --config     settings, such as configs/patches.py:thresholded_laplacian;
+               by default a short demonstration on photographs that come with the installation
+  --workdir    where the run lives: the same command continues it (default runs/demo)
+  --mode       train (then evaluate), or evaluate a run that has been trained
+  --config.KEY one setting, such as --config.num_samples=20 or --config.data.path=IMAGES.mat"""
+
+
+class Command(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+      mode: one of `MODES`, or "help".
+      workdir: the run's directory.
+      config: the run's settings.
+    """
+
+    mode: str
+    workdir: Path
+    config: Config
+
+
+def bundled_config(name: str) -> str:
+    """Path of a config file that ships with jvsc: in the wheel, or beside `src/` in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    folder = installed if installed.is_dir() else package.parent.parent / "configs"
+    return str(folder / name)
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Understands a command line.
+
+    Args:
+      arguments: without the program's name.
+
+    Raises:
+      UserError: one line naming the flag or key, what was given and what is allowed.
+    """
+    values, config_flag = _parse_flags(arguments)
+    workdir = Path(values.workdir or "runs/demo").expanduser()
+    if values.help:
+        return Command("help", workdir, Config())
+    overrides = config_flags.get_override_values(config_flag)
+    if values.mode == "evaluate":
+        return Command("evaluate", workdir, _evaluated_config(workdir, overrides))
+    if not values.workdir and any(_names_config(argument) for argument in arguments):
+        raise UserError("--workdir is missing; give a directory for the run, such as runs/first")
+    settings: ConfigDict = values.config
+    # One follows from the other: the one that was asked for replaces the config file's.
+    for asked, replaced in (("sparsity", "threshold"), ("threshold", "sparsity")):
+        if asked in overrides and replaced not in overrides:
+            with settings.ignore_type():
+                settings[replaced] = None
+    return Command("train", workdir, make_config(settings.to_dict()))
+
+
+def _names_config(argument: str) -> bool:
+    return argument.lstrip("-").split("=")[0] == "config"
+
+
+def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", bundled_config(DEFAULT_CONFIG), flag_values=values)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_enum("mode", "train", MODES, "", flag_values=values)
+    flags.DEFINE_bool("help", False, "", short_name="h", flag_values=values)
+    _check_arguments(arguments)
+    try:
+        rest = values(["jvsc", *arguments])
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(f"unknown flag --{error.flagname}; --help lists the flags") from None
+    except Exception as error:  # a config file is Python and may raise anything
+        raise UserError(_reason(error)) from None
+    if len(rest) > 1:
+        raise UserError(f"unknown argument {rest[1]!r}; settings are given as --config.KEY=VALUE")
+    return values, values["config"]
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Says better than the flag library what is wrong with a config file's name or a key's."""
+    known = flatten(Config().model_dump())
+    for argument in arguments:
+        name, _, value = argument.lstrip("-").partition("=")
+        key = name.removeprefix("config.")
+        if key != name and key not in known:
+            raise UserError(f"unknown key {key!r}; {nearest_key(key)}")
+        if name == "config" and value and not Path(value.split(":")[0]).is_file():
+            raise UserError(f"--config={value}: there is no such file; try configs/patches.py")
+
+
+def _reason(error: BaseException) -> str:
+    """The user's mistake that an error grew from, or the error's own words, in one line."""
+    mistake, cause = error, error
+    while cause := cause.__cause__ or cause.__context__:
+        if isinstance(cause, UserError):
+            mistake = cause
+    return " ".join(str(mistake).split())
+
+
+def _evaluated_config(workdir: Path, overrides: dict[str, Any]) -> Config:
+    """The run's own settings, with what an evaluation may change."""
+    settings = read_config(workdir).model_dump()
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        if section not in FREE_SECTIONS:
+            raise UserError(
+                f"--config.{key} cannot change in an evaluation; only eval.* and output.* can"
+            )
+        settings[section][name] = value
+    return make_config(settings)

@@ -1,0 +1,252 @@
+"""A run's settings: frozen, validated once, and refused with the nearest valid name."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import ml_collections
+import pydantic
+from ml_collections import config_dict
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from jvsc.errors import UserError
+from jvsc.posteriors import METHODS, Hyperparameters
+from jvsc.sampling import Sampling
+from jvsc.thresholds import Estimator
+
+
+class Section(BaseModel):
+    """Base of all settings: immutable, no unknown key, no silent conversion, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which data, and how much of it."""
+
+    name: Literal["patches"] = "patches"
+    path: str = ""
+    patch_size: PositiveInt = 16
+    num_train: PositiveInt = 80_000
+    num_validation: PositiveInt = 16_000
+    validation_fraction: float = Field(default=0.2, gt=0, lt=1)
+    seed: NonNegativeInt = 0
+
+
+class EncoderConfig(Section):
+    """Encoder's optimiser: Nesterov's momentum on one cycle."""
+
+    learning_rate: PositiveFloat = 0.01
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+
+class GeneratorConfig(Section):
+    """Dictionary's optimiser: plain gradient steps, the rate falling each epoch."""
+
+    learning_rate: PositiveFloat = 0.5
+    decay: float = Field(default=0.99, gt=0, le=1)
+    frobenius: float = Field(default=1e-4, ge=0)
+
+
+class PriorConfig(Section):
+    """Constants of the priors (appendix B and D)."""
+
+    scale: PositiveFloat = 0.1
+    variance: PositiveFloat = 0.1
+    threshold_concentration: PositiveFloat = 3.0
+    threshold_kl_weight: float = Field(default=0.1, ge=0)
+
+
+class AnnealingConfig(Section):
+    """Warm-up of the noise and temperature of the spike."""
+
+    warmup_start: float = Field(default=0.1, ge=0, le=1)
+    warmup_begin: NonNegativeInt = 1500
+    warmup_increment: PositiveFloat = 2e-4
+    temperature_decay: float = Field(default=0.9995, gt=0, le=1)
+    temperature_minimum: PositiveFloat = 0.5
+
+
+class FistaConfig(Section):
+    """Sparse coding by FISTA: the baseline's training, and every method's validation loss."""
+
+    penalty: PositiveFloat = 20.0
+    tolerance: PositiveFloat = 1e-3
+    max_iterations: PositiveInt = 500
+    warmup_start: float = Field(default=0.1, gt=0, le=1)
+    warmup_increment: PositiveFloat = 1e-4
+
+
+class EvalConfig(Section):
+    """What an evaluation computes; may differ from one evaluation of a run to the next."""
+
+    chunk: PositiveInt = 1000
+    fista_tolerance: PositiveFloat = 1e-5
+    fista_max_iterations: PositiveInt = 20_000
+    seed: NonNegativeInt = 0
+
+
+class OutputConfig(Section):
+    """When a run validates, keeps checkpoints and draws."""
+
+    validate_every: PositiveInt = 1
+    checkpoint_every: PositiveInt = 1
+    keep_last: PositiveInt = 2
+    draw_epochs: tuple[PositiveInt, ...] = ()
+
+
+class Config(Section):
+    """All settings of a run; the defaults are the paper's linear experiment."""
+
+    method: str = "thresholded_laplacian"
+    num_epochs: PositiveInt = 300
+    batch_size: PositiveInt = 100
+    num_latents: PositiveInt = 256
+    num_samples: PositiveInt = 1
+    sampling: Sampling = "max"
+    sampling_chunk: PositiveInt | None = None
+    estimator: Estimator = "straight_through"
+    threshold: PositiveFloat | None = None
+    sparsity: float | None = Field(default=None, gt=0, lt=1)
+    kl_weight: float = Field(default=1e-2, ge=0)
+    seeds: tuple[NonNegativeInt, ...] = (0,)
+    data: DataConfig = DataConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    prior: PriorConfig = PriorConfig()
+    annealing: AnnealingConfig = AnnealingConfig()
+    fista: FistaConfig = FistaConfig()
+    eval: EvalConfig = EvalConfig()
+    output: OutputConfig = OutputConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> "Config":
+        check_method(self.method)
+        method = METHODS[self.method]
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds is {self.seeds}; give one or more different numbers")
+        if self.threshold is not None and method.threshold_of is None:
+            raise ValueError(f"threshold does not apply to {self.method}; leave it out")
+        if self.sparsity is not None and not method.has_sparsity:
+            raise ValueError(f"sparsity does not apply to {self.method}; leave it out")
+        if self.threshold is not None and self.sparsity is not None:
+            raise ValueError("both threshold and sparsity are given; give one of them")
+        if self.estimator == "subgradient" and method.threshold_of is None:
+            raise ValueError(f"estimator=subgradient does not apply to {self.method}")
+        if self.batch_size > self.data.num_train:
+            raise ValueError(
+                f"batch_size is {self.batch_size} but data.num_train only {self.data.num_train}; "
+                "lower the one or raise the other"
+            )
+        return self
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass over the training data."""
+        return self.data.num_train // self.batch_size
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Constants of the posterior, with threshold and sparsity both known (section 2)."""
+        constants = Hyperparameters(
+            scale=self.prior.scale,
+            variance=self.prior.variance,
+            threshold_concentration=self.prior.threshold_concentration,
+            threshold_kl_weight=self.prior.threshold_kl_weight,
+            estimator=self.estimator,
+        )
+        method = METHODS[self.method]
+        sparsity = 0.1 if self.sparsity is None else self.sparsity
+        if method.threshold_of is None or method.sparsity_of is None:
+            return constants._replace(sparsity=sparsity)
+        if self.threshold is None:
+            threshold = method.threshold_of(sparsity, constants)
+            return constants._replace(sparsity=sparsity, threshold=threshold)
+        sparsity = method.sparsity_of(self.threshold, constants)
+        return constants._replace(sparsity=sparsity, threshold=self.threshold)
+
+
+def check_method(name: str) -> None:
+    """Refuses an unknown method, naming the nearest.
+
+    Raises:
+      UserError: if there is no such method.
+    """
+    if name not in METHODS:
+        raise UserError(f"unknown method {name!r}; {_nearest(name, METHODS)}")
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The settings with their defaults as a ConfigDict, for `configs/` to change."""
+    config = ml_collections.ConfigDict(Config().model_dump())
+    for key, kind in (("threshold", float), ("sparsity", float), ("sampling_chunk", int)):
+        config[key] = config_dict.placeholder(kind)
+    return config
+
+
+def make_config(settings: Mapping[str, Any]) -> Config:
+    """Validates settings.
+
+    Args:
+      settings: nested mapping, such as a ConfigDict's `to_dict()` or a workdir's config.json.
+
+    Raises:
+      UserError: one line naming the key, what was given and what is allowed.
+    """
+    try:
+        return Config.model_validate(_tuples(settings))
+    except pydantic.ValidationError as error:
+        raise UserError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def differences(stored: Config, asked: Config, ignore: tuple[str, ...] = ()) -> list[str]:
+    """The keys in which two configs differ, as `key: stored -> asked`.
+
+    Args:
+      stored: one config.
+      asked: the other.
+      ignore: first-level keys that may differ.
+    """
+    one, other = flatten(stored.model_dump()), flatten(asked.model_dump())
+    return [
+        f"{key}: {one.get(key)!r} -> {other.get(key)!r}"
+        for key in sorted(one.keys() | other.keys())
+        if one.get(key) != other.get(key) and key.split(".")[0] not in ignore
+    ]
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as one with dotted keys."""
+    flat = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def nearest_key(name: str) -> str:
+    """What to say of an unknown dotted key."""
+    return _nearest(name, flatten(Config().model_dump()))
+
+
+def _nearest(name: str, valid: Any) -> str:
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(sorted(valid))}"
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has no tuples; strict validation wants them."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {nearest_key(key)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key} is {problem['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,59 @@
+"""Losses that became non-finite: found, told, and recorded as a run's result."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jvsc.checkpoint import write_atomically
+from jvsc.objective import StepMetrics
+
+DIVERGENCE_FILE = "divergence.json"
+
+
+def find_divergence(
+    metrics: StepMetrics, seeds: tuple[int, ...], first_step: int
+) -> dict[int, Any]:
+    """Where the loss of each seed first was not a number or infinite.
+
+    Args:
+      metrics: of each step of an epoch, [S, steps].
+      seeds: the S seeds.
+      first_step: the epoch's first step.
+
+    Returns:
+      For each seed that diverged, the step and the terms of the loss that were not finite in it.
+    """
+    terms = {"reconstruction (mse)": np.asarray(metrics.mse), "KL": np.asarray(metrics.kl)}
+    finite = np.isfinite(np.asarray(metrics.loss))
+    found = {}
+    for index, seed in enumerate(seeds):
+        if finite[index].all():
+            continue
+        step = int(np.argmin(finite[index]))
+        bad = [name for name, values in terms.items() if not np.isfinite(values[index, step])]
+        found[seed] = {"step": first_step + step, "terms": bad or ["loss"]}
+    return found
+
+
+def describe(diverged: dict[int, Any]) -> str:
+    """One line that says which seed diverged, at which step and in which term."""
+    return "; ".join(
+        f"seed {seed}: the loss is not finite at step {record['step']}, in its "
+        f"{' and '.join(record['terms'])}"
+        for seed, record in diverged.items()
+    )
+
+
+def write_divergences(workdir: Path, diverged: dict[int, Any]) -> None:
+    """Records which seeds of a run diverged, and where."""
+    write_atomically(workdir / DIVERGENCE_FILE, json.dumps(diverged, indent=2) + "\n")
+
+
+def read_divergences(workdir: Path) -> dict[int, Any]:
+    """The seeds of a run that diverged; empty where none did."""
+    file = workdir / DIVERGENCE_FILE
+    if not file.exists():
+        return {}
+    return {int(seed): record for seed, record in json.loads(file.read_text()).items()}

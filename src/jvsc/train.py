@@ -1,0 +1,169 @@
+"""The training loop and its input and output."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from jvsc.build import build_dataset, build_loss, build_model, build_optimizer, final_annealing
+from jvsc.checkpoint import check_workdir, claim_workdir, open_checkpoints
+from jvsc.config import Config
+from jvsc.data import Dataset
+from jvsc.divergence import describe, find_divergence, read_divergences, write_divergences
+from jvsc.epoch import make_epoch
+from jvsc.errors import DivergenceError
+from jvsc.evaluate import objective_terms, seed_parameters
+from jvsc.inference import make_infer
+from jvsc.logs import Row, open_log
+from jvsc.model import Model
+from jvsc.objective import StepMetrics
+from jvsc.report.figures import draw_dictionary
+from jvsc.state import TrainState, init_states
+
+
+class Trained(NamedTuple):
+    """A run at its end.
+
+    Attributes:
+      state: the last state of every seed, with a leading axis.
+      dataset: the data it was trained on.
+    """
+
+    state: TrainState
+    dataset: Dataset
+
+
+def train(config: Config, workdir: Path, console: Console | None = None) -> Trained:
+    """Trains a run, or continues it from its newest checkpoint, to the end.
+
+    Args:
+      config: the run's settings.
+      workdir: where checkpoints, logs and pictures go; the run's own.
+      console: where progress is shown.
+
+    Returns:
+      The last states and the data.
+
+    Raises:
+      UserError: if the data or the workdir do not serve.
+      DivergenceError: if a loss becomes non-finite where that is not an expected result.
+    """
+    console = console or Console()
+    check_workdir(workdir, config)
+    dataset = build_dataset(config)
+    claim_workdir(workdir, config)
+    console.print(dataset.description, markup=False, highlight=False, soft_wrap=True)
+    model = build_model(config, dataset.train.shape[1])
+    optimizer = build_optimizer(config, config.steps_per_epoch)
+    run_epoch = make_epoch(build_loss(config, model), optimizer, config.batch_size)
+    validate = make_validate(config, model, dataset)
+    data = jax.device_put(dataset.train)
+    diverged = read_divergences(workdir)
+
+    with open_checkpoints(workdir, config.output.keep_last) as checkpoints:
+        state = init_states(config.seeds, model, optimizer)
+        epoch = checkpoints.latest or 0
+        if epoch:
+            state = checkpoints.restore(state, epoch)
+        with open_log(workdir, epoch, config.num_epochs, config.seeds, console) as log:
+            while epoch < config.num_epochs and len(diverged) < len(config.seeds):
+                before = jax.tree.map(jnp.copy, state)
+                start = time.perf_counter()
+                state, metrics = jax.block_until_ready(run_epoch(state, data))
+                seconds = time.perf_counter() - start
+                new = find_divergence(metrics, config.seeds, epoch * config.steps_per_epoch)
+                diverged = new | diverged
+                if new:
+                    write_divergences(workdir, diverged)
+                    state = keep_last_good(before, state, config.seeds, diverged)
+                    if config.estimator != "subgradient":
+                        raise DivergenceError(_advice(new, epoch))
+                    console.print(describe(new), highlight=False)
+                if len(diverged) == len(config.seeds):
+                    break
+                epoch += 1
+                row = epoch_row(epoch, metrics, seconds)
+                due = epoch % config.output.validate_every == 0 or epoch == config.num_epochs
+                if due:
+                    row["validation_loss"] = validate(state)
+                log.write(row)
+                log.advance(row)
+                if epoch % config.output.checkpoint_every == 0 or epoch == config.num_epochs:
+                    loss = row.get("validation_loss")
+                    checkpoints.save(epoch, state, float(np.mean(loss)) if loss else None)
+                if epoch in config.output.draw_epochs:
+                    dictionary = np.asarray(state.parameters.generator[0])
+                    name = f"dictionary_epoch_{epoch:04d}.png"
+                    draw_dictionary(dictionary, dataset.shape, workdir / name)
+    return Trained(state, dataset)
+
+
+def epoch_row(epoch: int, metrics: StepMetrics, seconds: float) -> Row:
+    """One epoch's log: means over its steps, one number a seed, and how long it took."""
+    means = {
+        name: np.mean(np.asarray(values), axis=1, dtype=np.float64).tolist()
+        for name, values in metrics._asdict().items()
+    }
+    num_steps = metrics.loss.shape[1]
+    return {
+        "epoch": epoch,
+        "step": epoch * num_steps,
+        **means,
+        "seconds": seconds,
+        "steps_per_second": num_steps / seconds,
+    }
+
+
+def make_validate(
+    config: Config, model: Model, dataset: Dataset
+) -> Callable[[TrainState], list[float]]:
+    """Objective (10) on the validation set with each seed's inferred codes, as a function."""
+    infer = make_infer(
+        model,
+        num_samples=config.num_samples,
+        annealing=final_annealing(config),
+        penalty=config.fista.penalty,
+        tolerance=config.fista.tolerance,
+        max_iterations=config.fista.max_iterations,
+        chunk=config.eval.chunk,
+    )
+    key = jax.random.key(config.eval.seed)
+
+    def validate(state: TrainState) -> list[float]:
+        losses = []
+        for index in range(len(config.seeds)):
+            parameters = seed_parameters(state, index)
+            codes, _ = infer(parameters, dataset.validation, key)
+            terms = objective_terms(
+                dataset.validation, codes, parameters.generator, config.fista.penalty
+            )
+            losses.append(sum(terms))
+        return losses
+
+    return validate
+
+
+def keep_last_good(
+    before: TrainState, after: TrainState, seeds: tuple[int, ...], diverged: dict[int, Any]
+) -> TrainState:
+    """The state after an epoch, but before it for the seeds that diverged."""
+    lost = jnp.asarray([seed in diverged for seed in seeds])
+
+    def pick(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.where(lost.reshape((-1,) + (1,) * (new.ndim - 1)), old, new)
+
+    return jax.tree.map(pick, before, after)
+
+
+def _advice(diverged: dict[int, Any], epoch: int) -> str:
+    return (
+        f"{describe(diverged)}. The checkpoint of epoch {epoch} is kept; "
+        "lower encoder.learning_rate or raise kl_weight, in another workdir"
+        if epoch
+        else f"{describe(diverged)}. Lower encoder.learning_rate or raise kl_weight"
+    )
