@@ -79,13 +79,16 @@ def _names_config(argument: str) -> bool:
 
 def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", bundled_config(DEFAULT_CONFIG), flag_values=values)
+    line = ["jvsc", *arguments]
+    config_flags.DEFINE_config_file(
+        "config", bundled_config(DEFAULT_CONFIG), flag_values=values, sys_argv=line
+    )
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "", flag_values=values)
     flags.DEFINE_bool("help", False, "", short_name="h", flag_values=values)
     _check_arguments(arguments)
     try:
-        rest = values(["jvsc", *arguments])
+        rest = values(line)
     except flags.UnrecognizedFlagError as error:
         raise UserError(f"unknown flag --{error.flagname}; --help lists the flags") from None
     except Exception as error:  # a config file is Python and may raise anything

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from jvsc.build import build_dataset, build_model, build_optimizer, final_annealing
 from jvsc.checkpoint import open_checkpoints, write_atomically
@@ -46,7 +46,7 @@ class Evaluation(NamedTuple):
 def objective_terms(
     data: Float[np.ndarray, "N D"],
     codes: Float[np.ndarray, "N K"],
-    dictionary: Float[np.ndarray, "K D"],
+    dictionary: Float[Array, "K D"],
     penalty: float,
 ) -> tuple[float, float]:
     """Mean data term and mean l1 term of objective (10)."""
@@ -61,7 +61,7 @@ def evaluate_codes(
     data: Float[np.ndarray, "N D"],
     codes: Float[np.ndarray, "N K"],
     kl: Float[np.ndarray, " N"] | None,
-    dictionary: Float[np.ndarray, "K D"],
+    dictionary: Float[Array, "K D"],
     penalty: float,
 ) -> dict[str, float | None]:
     """Measures of codes under a linear generator, means over the data.

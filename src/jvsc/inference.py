@@ -97,7 +97,9 @@ def make_infer(
     """
     if model.posterior is None:
 
-        def solve(parameters: Parameters, data: Float[np.ndarray, "N D"], key: Key) -> Codes:
+        def solve(
+            parameters: Parameters, data: Float[np.ndarray, "N D"], key: Key[Array, ""]
+        ) -> Codes:
             del key
             return solve_lasso(
                 data,
@@ -122,7 +124,7 @@ def make_infer(
             annealing=annealing,
         )
 
-    def infer(parameters: Parameters, data: Float[np.ndarray, "N D"], key: Key) -> Codes:
+    def infer(parameters: Parameters, data: Float[np.ndarray, "N D"], key: Key[Array, ""]) -> Codes:
         codes, kl = in_chunks(lambda rows, first: encode(parameters, rows, key, first), data, chunk)
         return codes, kl
 

@@ -1,13 +1,14 @@
 """The shifted soft-threshold, its two gradients, and the thresholds it takes."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import distrax
 import jax
 import jax.numpy as jnp
-from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Key
+from scipy.stats import norm
 
 from jvsc.errors import UserError
 from jvsc.gamma import sample_standard_gamma
@@ -20,8 +21,8 @@ GAMMA_PARAMETER_RANGE = (1e-6, 1e6)
 
 
 def soft_threshold(
-    noise: Float[Array, "*B K"], threshold: Float[Array, "*#B #K"] | float
-) -> Float[Array, "*B K"]:
+    noise: Float[Array, "*S"], threshold: Float[Array, "*#S"] | float
+) -> Float[Array, "*S"]:
     """Shrinks `noise` towards zero by `threshold`: sign(e) max(|e| - t, 0) (eq. 2, unshifted).
 
     Args:
@@ -31,14 +32,15 @@ def soft_threshold(
     Returns:
       An array of `noise`'s shape, exactly zero where |e| <= t.
     """
-    return jnp.sign(noise) * jnp.maximum(jnp.abs(noise) - threshold, 0.0)
+    # The same as sign(e) max(|e| - t, 0), but never minus zero.
+    return noise - jnp.clip(noise, -threshold, threshold)
 
 
 def shifted_soft_threshold(
-    loc: Float[Array, "*B K"],
-    noise: Float[Array, "*B K"],
-    threshold: Float[Array, "*#B #K"] | float,
-) -> Float[Array, "*B K"]:
+    loc: Float[Array, "*S"],
+    noise: Float[Array, "*S"],
+    threshold: Float[Array, "*#S"] | float,
+) -> Float[Array, "*S"]:
     """Thresholds the sample `loc + noise` around its own `loc` (eq. 2).
 
     Differentiated as written this is the subgradient estimator of appendix C: an inactive latent
@@ -56,10 +58,10 @@ def shifted_soft_threshold(
 
 
 def straight_through_threshold(
-    loc: Float[Array, "*B K"],
-    noise: Float[Array, "*B K"],
-    threshold: Float[Array, "*#B #K"] | float,
-) -> Float[Array, "*B K"]:
+    loc: Float[Array, "*S"],
+    noise: Float[Array, "*S"],
+    threshold: Float[Array, "*#S"] | float,
+) -> Float[Array, "*S"]:
     """The shifted soft-threshold with the straight-through gradient `r + T(sg[r]) - sg[r]` (eq. 4).
 
     `loc` and the noise's scale receive the gradient of the unthresholded sample r, on active and
@@ -100,7 +102,7 @@ def laplacian_threshold(sparsity: float, scale: float) -> float:
       UserError: if `sparsity` is outside (0, 1) or `scale` is not positive.
     """
     _check(sparsity, scale)
-    return float(-scale * jnp.log(sparsity))
+    return -scale * math.log(sparsity)
 
 
 def gaussian_threshold(sparsity: float, variance: float) -> float:
@@ -117,17 +119,17 @@ def gaussian_threshold(sparsity: float, variance: float) -> float:
       UserError: if `sparsity` is outside (0, 1) or `variance` is not positive.
     """
     _check(sparsity, variance)
-    return float(jnp.sqrt(variance) * norm.ppf(1 - sparsity / 2))
+    return float(math.sqrt(variance) * norm.ppf(1 - sparsity / 2))
 
 
 def laplacian_sparsity(threshold: float, scale: float) -> float:
     """Share of Laplace(0, scale) noise beyond `threshold`: exp(-t / b0) (eq. 3)."""
-    return float(jnp.exp(-threshold / scale))
+    return math.exp(-threshold / scale)
 
 
 def gaussian_sparsity(threshold: float, variance: float) -> float:
     """Share of N(0, variance) noise beyond `threshold`: 2 Phi(-t / sqrt(v0))."""
-    return float(2 * norm.cdf(-threshold / jnp.sqrt(variance)))
+    return float(2 * norm.cdf(-threshold / math.sqrt(variance)))
 
 
 class Threshold(NamedTuple):

@@ -67,8 +67,12 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
 
     with open_checkpoints(workdir, config.output.keep_last) as checkpoints:
         state = init_states(config.seeds, model, optimizer)
-        epoch = checkpoints.latest or 0
-        if epoch:
+        epoch = checkpoints.latest
+        if epoch is None:
+            # So that a run that diverges in its first epoch has a last good checkpoint too.
+            epoch = 0
+            checkpoints.save(epoch, state, None)
+        else:
             state = checkpoints.restore(state, epoch)
         with open_log(workdir, epoch, config.num_epochs, config.seeds, console) as log:
             while epoch < config.num_epochs and len(diverged) < len(config.seeds):
@@ -162,8 +166,6 @@ def keep_last_good(
 
 def _advice(diverged: dict[int, Any], epoch: int) -> str:
     return (
-        f"{describe(diverged)}. The checkpoint of epoch {epoch} is kept; "
-        "lower encoder.learning_rate or raise kl_weight, in another workdir"
-        if epoch
-        else f"{describe(diverged)}. Lower encoder.learning_rate or raise kl_weight"
+        f"{describe(diverged)}. The checkpoint of epoch {epoch} is kept. "
+        "Lower encoder.learning_rate or generator.learning_rate, in another workdir"
     )

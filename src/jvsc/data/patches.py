@@ -7,15 +7,18 @@ import numpy as np
 import scipy.io
 import skimage.data
 from jaxtyping import Float
-from skimage.io import imread
+from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from jvsc.data.dataset import Dataset, standardise
 from jvsc.data.whitening import as_grey, whiten
 from jvsc.errors import UserError
 
-Images = Sequence[Float[np.ndarray, "H W"]]
+# Pictures of any sizes, one [H, W] array each.
+Images = Sequence[Float[np.ndarray, "_ _"]]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
+# Pillow's modes whose pixels are grey levels or colours as they stand.
+PLAIN_MODES = ("L", "RGB", "RGBA", "I;16", "F")
 
 # Photographs inside the wheels of scikit-image and scikit-learn; none needs a download.
 BUNDLED: dict[str, Callable[[], np.ndarray]] = {
@@ -32,12 +35,12 @@ BUNDLED: dict[str, Callable[[], np.ndarray]] = {
 }
 
 
-def bundled_images() -> list[Float[np.ndarray, "H W"]]:
+def bundled_images() -> Images:
     """Ten whitened photographs that ship with scikit-image and scikit-learn."""
     return [whiten(as_grey(load())) for load in BUNDLED.values()]
 
 
-def mat_images(path: Path) -> list[Float[np.ndarray, "H W"]]:
+def mat_images(path: Path) -> Images:
     """Images of an Olshausen-style file, variable `IMAGES: [H, W, N]`, already whitened.
 
     Raises:
@@ -66,7 +69,7 @@ def mat_images(path: Path) -> list[Float[np.ndarray, "H W"]]:
     return [images[:, :, index].astype(np.float64) for index in range(images.shape[2])]
 
 
-def folder_images(path: Path) -> list[Float[np.ndarray, "H W"]]:
+def folder_images(path: Path) -> Images:
     """Every image file of a folder, in the order of their names, turned grey and whitened.
 
     Raises:
@@ -78,7 +81,9 @@ def folder_images(path: Path) -> list[Float[np.ndarray, "H W"]]:
     images = []
     for file in files:
         try:
-            grey = as_grey(imread(file))
+            with Image.open(file) as picture:
+                plain = picture if picture.mode in PLAIN_MODES else picture.convert("RGB")
+                grey = as_grey(np.asarray(plain))
         except Exception as error:  # image readers raise almost anything
             raise UserError(f"data.path={path}: {file.name} is not readable ({error})") from None
         if not np.isfinite(grey).all():

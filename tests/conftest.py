@@ -1,0 +1,39 @@
+"""Shapes and types of every jvsc function are checked in the tests, and only there."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Many tests, and the processes they start, compile the same small programs.
+_COMPILED = tempfile.TemporaryDirectory()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+import pytest
+from jaxtyping import install_import_hook
+
+with install_import_hook("jvsc", "beartype.beartype"):
+    import jvsc.main  # noqa: F401  the top floor brings in every room below it
+
+import jaxtyping
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def without_type_checks():
+    """As users run it: jvsc's own messages come instead of the shape checks'."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def natural_images() -> Path:
+    """Olshausen-style file of whitened natural images; not part of the repository."""
+    path = SHARED_DATA / "natural_images" / "IMAGES.mat"
+    if not path.exists():
+        pytest.skip(f"real data not at hand: {path} (whitened natural images)")
+    return path

@@ -1,0 +1,57 @@
+"""Small models and runs that several tests use."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jvsc.config import Config, make_config
+from jvsc.model import Model, Parameters
+from jvsc.networks import dictionary_generator, mlp_encoder
+from jvsc.posteriors import build_posterior
+
+D, K, B = 16, 12, 10
+
+
+def small_model(method: str = "thresholded_laplacian") -> Model:
+    """A method on D = 16 pixels and K = 12 latents, with a small encoder."""
+    generator = dictionary_generator(D, K)
+    if method == "fista":
+        return Model(generator)
+    posterior = build_posterior(method)
+    return Model(generator, posterior, mlp_encoder(D, K, posterior.heads, hidden=(32, 24)))
+
+
+def small_batch(model: Model, seed: int = 0) -> tuple[Parameters, jax.Array]:
+    """Initial parameters, with a dictionary large enough to matter, and a batch of data."""
+    parameters = model.init(jax.random.key(seed))
+    data = jax.random.normal(jax.random.key(seed + 100), (B, D))
+    return parameters._replace(generator=2.0 * parameters.generator), data
+
+
+def small_config(**changes) -> Config:
+    """A run on bundled photographs that takes seconds; `changes` with `__` for a dot."""
+    settings: dict = {
+        "num_epochs": 4,
+        "batch_size": 50,
+        "num_latents": 24,
+        "threshold": 0.25,
+        "annealing": {"warmup_begin": 20, "warmup_increment": 0.01},
+        "data": {"patch_size": 8, "num_train": 1000, "num_validation": 230},
+        "eval": {"chunk": 100},
+    }
+    for name, value in changes.items():
+        section, _, key = name.rpartition("__")
+        (settings.setdefault(section, {}) if section else settings)[key] = value
+    return make_config(settings)
+
+
+def assert_trees_equal(one, other) -> None:
+    """Two pytrees hold bit-identical arrays."""
+    raw = lambda leaf: (  # noqa: E731
+        jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(np.asarray(raw(a)), np.asarray(raw(b))),
+        one,
+        other,
+    )

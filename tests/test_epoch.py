@@ -1,0 +1,97 @@
+"""The compiled epoch: order, seeds, determinism, one compilation."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import assert_trees_equal, small_config
+
+from jvsc.build import build_dataset, build_loss, build_model, build_optimizer
+from jvsc.epoch import epoch_order, make_epoch
+from jvsc.posteriors import METHODS
+from jvsc.state import init_states
+
+
+@cache
+def epochs(config, num_epochs=2):
+    """States and metrics after some epochs, and the compiled program."""
+    dataset = build_dataset(config)
+    model = build_model(config, dataset.train.shape[1])
+    optimizer = build_optimizer(config, config.steps_per_epoch)
+    run_epoch = make_epoch(build_loss(config, model), optimizer, config.batch_size)
+    state = init_states(config.seeds, model, optimizer)
+    metrics = []
+    for _ in range(num_epochs):
+        state, more = run_epoch(state, jnp.asarray(dataset.train))
+        metrics.append(more)
+    return state, jax.tree.map(lambda *m: np.concatenate(m, 1), *metrics), run_epoch
+
+
+def method_config(method, **changes):
+    threshold = 0.25 if METHODS[method].threshold_of else None
+    return small_config(method=method, threshold=threshold, **changes)
+
+
+def test_an_epoch_takes_every_datum_once_and_each_epoch_another_order():
+    key = jax.random.key(0)
+    first = np.asarray(epoch_order(key, jnp.int32(0), 100, 20))
+    second = np.asarray(epoch_order(key, jnp.int32(1), 100, 20))
+    assert first.shape == (5, 20)
+    np.testing.assert_array_equal(np.sort(first.ravel()), np.arange(100))
+    assert not np.array_equal(first, second)
+
+
+def test_a_remainder_smaller_than_a_batch_differs_from_epoch_to_epoch():
+    left = [
+        set(range(103)) - set(np.asarray(epoch_order(jax.random.key(0), e, 103, 20)).ravel())
+        for e in jnp.arange(2)
+    ]
+    assert len(left[0]) == len(left[1]) == 3
+    assert left[0] != left[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_lowers_the_loss_and_compiles_once(method):
+    config = method_config(method, annealing__warmup_start=1.0, num_epochs=3)
+    state, metrics, run_epoch = epochs(config, 3)
+    assert np.isfinite(metrics.loss).all()
+    assert (np.asarray(state.step) == 60).all()
+    if method != "fista":  # FISTA's penalty grows during training, and its loss with it
+        assert metrics.loss[0, -10:].mean() < metrics.loss[0, :10].mean()
+    assert run_epoch._cache_size() == 1
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    assert_trees_equal(epochs(small_config())[0], epochs.__wrapped__(small_config())[0])
+
+
+def test_seeds_together_follow_the_trajectories_they_have_alone():
+    together, metrics, _ = epochs(small_config(seeds=(3, 5)))
+    for index, seed in enumerate((3, 5)):
+        alone, own, _ = epochs(small_config(seeds=(seed,)))
+        np.testing.assert_allclose(metrics.loss[index], own.loss[0], rtol=1e-4)
+        np.testing.assert_allclose(
+            together.parameters.generator[index], alone.parameters.generator[0], atol=1e-3
+        )
+    assert np.abs(metrics.loss[0] - metrics.loss[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_chunks_of_the_scoring_pass_change_nothing(chunk):
+    whole, metrics, _ = epochs(small_config(num_samples=7))
+    _, chunked, _ = epochs(small_config(num_samples=7, sampling_chunk=chunk))
+    np.testing.assert_allclose(metrics.loss, chunked.loss, rtol=1e-4)
+    assert whole.step[0] == 40
+
+
+def test_the_state_given_is_donated():
+    config = small_config()
+    dataset = build_dataset(config)
+    model = build_model(config, dataset.train.shape[1])
+    optimizer = build_optimizer(config, config.steps_per_epoch)
+    run_epoch = make_epoch(build_loss(config, model), optimizer, config.batch_size)
+    state = init_states(config.seeds, model, optimizer)
+    run_epoch(state, jnp.asarray(dataset.train))
+    assert state.parameters.generator.is_deleted()

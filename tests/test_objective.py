@@ -1,0 +1,158 @@
+"""The losses that training differentiates, against plain formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import B, D, small_batch, small_model
+
+from jvsc.objective import sparse_coding_loss, squared_error, total_kl, variational_loss
+from jvsc.posteriors import METHODS, Annealing
+from jvsc.sampling import SAMPLINGS, combine, datum_keys, draw, first_draws, weights
+
+ENCODERS = [name for name in METHODS if name != "fista"]
+ANNEALING = Annealing(0.6, 0.7)
+KEY = jax.random.key(5)
+KL_WEIGHT, FROBENIUS = 1e-2, 1e-4
+
+
+def all_samples_losses(model, parameters, data, num_samples, sampling):
+    """Encoder's and dictionary's loss differentiated through all J samples, written plainly."""
+    heads = model.encode(parameters, data)
+    codes = draw(
+        model.posterior.sample,
+        datum_keys(KEY, B),
+        heads,
+        first_draws(num_samples, B),
+        ANNEALING,
+    )
+    errors = squared_error(data, codes @ parameters.generator)
+    losses = errors + KL_WEIGHT * total_kl(model.posterior.kl, heads)
+    residual = data - jax.lax.stop_gradient(codes) @ parameters.generator
+    share = weights(losses, sampling)
+    dictionary = jnp.mean(jnp.sum(share * 0.5 * jnp.sum(residual**2, -1), 0))
+    return combine(losses, sampling).mean(), (
+        dictionary + FROBENIUS * jnp.sum(parameters.generator**2)
+    )
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("method", ENCODERS)
+def test_select_then_differentiate_equals_differentiating_through_all_samples(method, sampling):
+    model = small_model(method)
+    parameters, data = small_batch(model)
+
+    def loss(parameters):
+        return variational_loss(
+            parameters,
+            data,
+            KEY,
+            ANNEALING,
+            model=model,
+            sampling=sampling,
+            num_samples=7,
+            kl_weight=KL_WEIGHT,
+            frobenius=FROBENIUS,
+        )
+
+    gradient, metrics = jax.jit(jax.grad(loss, has_aux=True))(parameters)
+    encoder_loss, to_encoder = jax.value_and_grad(
+        lambda e: all_samples_losses(model, parameters._replace(encoder=e), data, 7, sampling)[0]
+    )(parameters.encoder)
+    to_dictionary = jax.grad(
+        lambda g: all_samples_losses(model, parameters._replace(generator=g), data, 7, sampling)[1]
+    )(parameters.generator)
+
+    np.testing.assert_allclose(metrics.loss, encoder_loss, rtol=1e-5)
+    np.testing.assert_allclose(gradient.generator, to_dictionary, rtol=1e-4, atol=1e-6)
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6),
+        gradient.encoder,
+        to_encoder,
+    )
+
+
+def test_dictionary_gradient_is_the_residuals_outer_product_with_the_codes():
+    """d/dA of 0.5 ||x - sA||^2 + f ||A||^2, averaged over the batch, is s^T (sA - x) / B + 2 f A."""
+    model = small_model()
+    parameters, data = small_batch(model)
+    arguments = {"model": model, "sampling": "max", "num_samples": 1, "kl_weight": KL_WEIGHT}
+
+    def loss(parameters):
+        return variational_loss(parameters, data, KEY, ANNEALING, frobenius=FROBENIUS, **arguments)[
+            0
+        ]
+
+    heads = model.encode(parameters, data)
+    codes = draw(
+        model.require_posterior().sample, datum_keys(KEY, B), heads, first_draws(1, B), ANNEALING
+    )[0]
+    dictionary = parameters.generator
+    expected = codes.T @ (codes @ dictionary - data) / B + 2 * FROBENIUS * dictionary
+    np.testing.assert_allclose(jax.grad(loss)(parameters).generator, expected, atol=1e-6)
+
+
+def test_loss_is_mean_squared_error_plus_weighted_divergence():
+    model = small_model("gaussian")
+    parameters, data = small_batch(model)
+    heads = model.encode(parameters, data)
+    codes = draw(
+        model.require_posterior().sample, datum_keys(KEY, B), heads, first_draws(1, B), ANNEALING
+    )[0]
+    error = np.mean((np.asarray(data) - np.asarray(codes @ parameters.generator)) ** 2)
+    kl = np.asarray(model.require_posterior().kl(heads)).sum(1).mean()
+    _, metrics = variational_loss(
+        parameters,
+        data,
+        KEY,
+        ANNEALING,
+        model=model,
+        sampling="max",
+        num_samples=1,
+        kl_weight=0.3,
+        frobenius=0.0,
+    )
+    np.testing.assert_allclose(metrics.mse, error, rtol=1e-5)
+    np.testing.assert_allclose(metrics.kl, kl, rtol=1e-5)
+    np.testing.assert_allclose(metrics.loss, error + 0.3 * kl, rtol=1e-5)
+
+
+def test_more_samples_never_have_a_higher_chosen_loss():
+    model = small_model()
+    parameters, data = small_batch(model)
+
+    def loss(num_samples):
+        return variational_loss(
+            parameters,
+            data,
+            KEY,
+            ANNEALING,
+            model=model,
+            sampling="max",
+            num_samples=num_samples,
+            kl_weight=KL_WEIGHT,
+            frobenius=0.0,
+        )[1].loss
+
+    losses = [float(loss(j)) for j in (1, 5, 20)]
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_sparse_coding_loss_is_objective_10_and_its_gradient_takes_codes_as_given():
+    model = small_model("fista")
+    parameters, data = small_batch(model)
+    penalty = jnp.float32(0.8)
+    arguments = {"frobenius": FROBENIUS, "tolerance": 1e-6, "max_iterations": 2000}
+    gradient, metrics = jax.grad(
+        lambda p: sparse_coding_loss(p, data, penalty, **arguments), has_aux=True
+    )(parameters)
+    from jvsc.solvers import fista
+
+    codes = fista(data, parameters.generator, penalty, tolerance=1e-6).codes
+    residual = codes @ parameters.generator - data
+    expected = codes.T @ residual / B + 2 * FROBENIUS * parameters.generator
+    np.testing.assert_allclose(gradient.generator, expected, atol=1e-5)
+    objective = 0.5 * (residual**2).sum(-1).mean() + 0.8 * jnp.abs(codes).sum(-1).mean()
+    np.testing.assert_allclose(metrics.loss, objective, rtol=1e-5)
+    np.testing.assert_allclose(metrics.mse, (residual**2).mean(), rtol=1e-5)
+    assert data.shape == (B, D)
