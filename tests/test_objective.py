@@ -73,7 +73,7 @@ def test_select_then_differentiate_equals_differentiating_through_all_samples(me
 
 
 def test_dictionary_gradient_is_the_residuals_outer_product_with_the_codes():
-    """d/dA of 0.5 ||x - sA||^2 + f ||A||^2, averaged over the batch, is s^T (sA - x) / B + 2 f A."""
+    """d/dA of mean_b 0.5 ||x - sA||^2 + f ||A||^2 is s^T (sA - x) / B + 2 f A."""
     model = small_model()
     parameters, data = small_batch(model)
     arguments = {"model": model, "sampling": "max", "num_samples": 1, "kl_weight": KL_WEIGHT}

@@ -148,9 +148,7 @@ def compare_with_one_never_killed(tmp_path: Path, kills: int) -> None:
     struck = kill_at_random_moments(killed, kills, np.random.default_rng(0))
     assert struck > 0
     subprocess.run(command(killed), check=True, stdout=subprocess.DEVNULL)
-    config = small_config(
-        num_epochs=25, num_samples=3, batch_size=50, num_latents=24
-    )
+    config = small_config(num_epochs=25, num_samples=3, batch_size=50, num_latents=24)
     one, epoch = stored_state(config, whole)
     other, _ = stored_state(config, killed)
     assert epoch == 25
