@@ -17,6 +17,13 @@ def test_samples_follow_the_gamma_distribution(concentration):
     assert p > SMALLEST_P
 
 
+def test_rejected_proposals_are_replaced_without_bias():
+    """At a = 1, where most are rejected, with enough draws to see a wrong second proposal."""
+    samples = sample_standard_gamma(jax.random.key(10), jnp.full(8_000_000, 1.0))
+    counts = np.histogram(np.asarray(samples), bins=stats.expon.ppf(np.linspace(0, 1, 65)))[0]
+    assert stats.chisquare(counts).pvalue > SMALLEST_P
+
+
 @pytest.mark.parametrize("concentration", [0.5, 3.0, 40.0])
 def test_implicit_gradient_is_that_of_the_mean(concentration):
     """d/da E[s] = 1 and d/da E[log s] = trigamma(a)."""

@@ -69,7 +69,7 @@ def _rejection(
     concentration: Float[Array, "*B"],
     usable: Bool[Array, "*B"],
 ) -> Float[Array, "*B"]:
-    """Proposes for every element, then for one rejected element of each group until none is left."""
+    """Proposes for every element, then for one rejected of each group until none is left."""
     size = concentration.size
     padding = (0, -size % GROUP)
 
