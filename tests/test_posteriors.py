@@ -1,5 +1,6 @@
 """Posterior families: what they sample, what they cost, and where gradients go."""
 
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +20,8 @@ from jvsc.posteriors import (
     spike_and_slab,
     thresholded,
 )
+from jvsc.posteriors.gaussian import gaussian_kl
+from jvsc.posteriors.laplacian import laplacian_kl
 from jvsc.thresholds import fixed, gamma
 
 N = 200_000
@@ -243,6 +246,43 @@ def test_divergence_gradients_are_finite_and_agree_with_finite_differences(metho
         up[name], down[name] = heads[name] + step, heads[name] - step
         slope = float((total(up) - total(down)) / (2 * step))
         assert float(gradient[name][0]) == pytest.approx(slope, rel=5e-3, abs=2e-3)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "fista"])
+@pytest.mark.parametrize("size", [-200.0, -60.0, -1.0, 60.0])
+@pytest.mark.parametrize("loc", [0.0, 1e-20, 3.0])
+def test_divergences_far_from_the_prior_are_no_nan_and_small_scales_stay_finite(method, size, loc):
+    """Where exp(head) underflows, and where distrax's forms divide or take the log of a zero."""
+    posterior = build_posterior(method)
+    heads = {name: jnp.array([size]) for name in posterior.heads}
+    heads["loc"] = jnp.array([loc])
+    value, gradient = jax.value_and_grad(lambda heads: posterior.kl(heads).sum())(heads)
+    assert not np.isnan(value)
+    for name, slope in gradient.items():
+        assert not np.isnan(slope).any(), name
+    if size < 0:
+        assert np.isfinite(value)
+        assert all(np.isfinite(slope).all() for slope in gradient.values())
+
+
+@pytest.mark.parametrize("loc", [0.0, -0.02, 1.3])
+@pytest.mark.parametrize("scale", [0.01, 0.1, 2.0])
+def test_closed_forms_agree_with_distrax_in_value_and_gradient(loc, scale):
+    def theirs(family, log_scale):
+        return family(loc, jnp.exp(log_scale)).kl_divergence(family(0.0, 0.1))
+
+    def gaussian_of(log_scale):
+        return gaussian_kl(jnp.array([loc]), 2 * log_scale[None], 0.1**2)[0]
+
+    def laplacian_of(log_scale):
+        return laplacian_kl(jnp.array([loc]), log_scale[None], 0.1)[0]
+
+    log_scale = jnp.log(jnp.float32(scale))
+    for ours, family in ((gaussian_of, distrax.Normal), (laplacian_of, distrax.Laplace)):
+        expected = jax.value_and_grad(lambda s, f=family: theirs(f, s))(log_scale)
+        np.testing.assert_allclose(
+            jax.value_and_grad(ours)(log_scale), expected, rtol=1e-5, atol=2e-6
+        )
 
 
 # Gradients of the estimators through a whole posterior

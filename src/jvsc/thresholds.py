@@ -17,7 +17,7 @@ Heads = dict[str, Float[Array, "*B K"]]
 Estimator = Literal["straight_through", "subgradient"]
 
 # Concentration and rate outside this range overflow float32 in the density (appendix B).
-GAMMA_PARAMETER_RANGE = (1e-6, 1e6)
+LOG_GAMMA_PARAMETER_RANGE = (math.log(1e-6), math.log(1e6))
 
 
 def soft_threshold(
@@ -160,7 +160,8 @@ def fixed(threshold: float) -> Threshold:
 def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Threshold:
     """A threshold inferred per latent and datum, with a Gamma prior (appendix B).
 
-    Heads `log_concentration` and `log_rate` are exponentiated and clipped to [1e-6, 1e6].
+    Concentration and rate are exp of the heads `log_concentration` and `log_rate`, clipped to
+    [1e-6, 1e6]. The divergence loses digits to cancellation where a concentration passes 1e3.
 
     Args:
       mean: the prior's mean lambda0.
@@ -177,8 +178,10 @@ def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Th
     prior = distrax.Gamma(concentration, concentration / mean)
 
     def parameters(heads: Heads) -> tuple[Array, Array]:
-        clip = lambda head: jnp.clip(jnp.exp(head), *GAMMA_PARAMETER_RANGE)  # noqa: E731
-        return clip(heads["log_concentration"]), clip(heads["log_rate"])
+        # Clipped before the exponential, whose overflow would make the gradient NaN.
+        concentration = jnp.clip(heads["log_concentration"], *LOG_GAMMA_PARAMETER_RANGE)
+        rate = jnp.clip(heads["log_rate"], *LOG_GAMMA_PARAMETER_RANGE)
+        return jnp.exp(concentration), jnp.exp(rate)
 
     def sample(key: Key[Array, ""], heads: Heads) -> Float[Array, " K"]:
         shape, rate = parameters(heads)

@@ -1,6 +1,7 @@
 """The Gaussian base family (Kingma & Welling 2014)."""
 
-import distrax
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -8,6 +9,25 @@ from jaxtyping import Array, Float, Key
 from jvsc.errors import UserError
 from jvsc.posteriors.base import Annealing, LocationScale
 from jvsc.thresholds import Heads
+
+
+def gaussian_kl(
+    loc: Float[Array, "*B K"], log_variance: Float[Array, "*B K"], prior_variance: float
+) -> Float[Array, "*B K"]:
+    """KL(N(loc, v) || N(0, v0)) = (log v0 - log v - 1 + (loc^2 + v) / v0) / 2 (appendix B).
+
+    In log space: distrax's form takes the logarithm of a scale that may have underflowed.
+
+    Args:
+      loc: mean of the posterior.
+      log_variance: log v.
+      prior_variance: v0.
+
+    Returns:
+      Divergence of each latent, not negative up to rounding.
+    """
+    quadratic = (loc**2 + jnp.exp(log_variance)) / prior_variance
+    return 0.5 * (math.log(prior_variance) - log_variance - 1 + quadratic)
 
 
 def gaussian(variance: float = 0.1) -> LocationScale:
@@ -21,7 +41,6 @@ def gaussian(variance: float = 0.1) -> LocationScale:
     """
     if not variance > 0:
         raise UserError(f"prior variance is {variance}; give a positive number")
-    prior = distrax.Normal(0.0, jnp.sqrt(variance))
 
     def noise(key: Key[Array, ""], heads: Heads, annealing: Annealing) -> Float[Array, " K"]:
         del annealing
@@ -29,7 +48,6 @@ def gaussian(variance: float = 0.1) -> LocationScale:
         return scale * jax.random.normal(key, scale.shape)
 
     def kl(heads: Heads) -> Float[Array, "*B K"]:
-        posterior = distrax.Normal(heads["loc"], jnp.exp(heads["log_variance"] / 2))
-        return jnp.asarray(posterior.kl_divergence(prior))
+        return gaussian_kl(heads["loc"], heads["log_variance"], variance)
 
     return LocationScale(("loc", "log_variance"), noise, kl)
