@@ -37,7 +37,7 @@ BUNDLED: dict[str, Callable[[], np.ndarray]] = {
 
 def bundled_images() -> Images:
     """Ten whitened photographs that ship with scikit-image and scikit-learn."""
-    return [whiten(as_grey(load())) for load in BUNDLED.values()]
+    return whiten([as_grey(load()) for load in BUNDLED.values()])
 
 
 def mat_images(path: Path) -> Images:
@@ -88,8 +88,8 @@ def folder_images(path: Path) -> Images:
             raise UserError(f"data.path={path}: {file.name} is not readable ({error})") from None
         if not np.isfinite(grey).all():
             raise UserError(f"data.path={path}: NaN or infinite pixels in {file.name}; remove it")
-        images.append(whiten(grey))
-    return images
+        images.append(grey)
+    return whiten(images)
 
 
 def split_by_image(images: Images, validation_fraction: float) -> tuple[Images, Images]:
