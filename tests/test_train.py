@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import assert_trees_equal, small_config
@@ -21,6 +22,7 @@ from jvsc.errors import DivergenceError, UserError
 from jvsc.evaluate import evaluate_run
 from jvsc.logs import read_metrics
 from jvsc.main import EXIT_DIVERGED, run
+from jvsc.model import Parameters
 from jvsc.objective import StepMetrics
 from jvsc.state import init_states
 from jvsc.train import train
@@ -222,7 +224,32 @@ def metrics_with(**values):
     ],
 )
 def test_the_step_and_the_term_of_a_divergence_are_found(metrics, expected):
-    assert find_divergence(metrics, (7, 9), 60) == expected
+    assert find_divergence(metrics, Parameters({}, np.ones((2, 3))), (7, 9), 60) == expected
+
+
+def test_a_last_step_that_ruins_the_parameters_is_found_though_no_loss_follows_it():
+    parameters = Parameters({"bias": np.array([[0.0, np.inf], [0.0, 1.0]])}, np.ones((2, 3)))
+    found = find_divergence(metrics_with(), parameters, (7, 9), 60)
+    assert found == {7: {"step": 65, "terms": ["gradient"]}}
+
+
+def test_a_state_may_be_donated_as_soon_as_its_checkpoint_is_asked_for(tmp_path):
+    config = small_config()
+    model, optimizer = build_model(config, 64), build_optimizer(config, config.steps_per_epoch)
+    state = init_states((0,), model, optimizer)
+    kept = jax.tree.map(jnp.copy, state)
+    ruin = jax.jit(
+        lambda state: jax.tree.map(
+            lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf * 0 - 1,
+            state,
+        ),
+        donate_argnums=0,
+    )
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(0, state, None)
+        for _ in range(10):
+            state = ruin(state)
+    assert_trees_equal(stored_state(config, tmp_path)[0], kept)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):

@@ -102,12 +102,11 @@ class Checkpoints:
 
         Args:
           epoch: epochs done.
-          state: copied first, since training goes on to overwrite its buffers.
+          state: taken off the device before this returns, so it may be donated afterwards.
           validation_loss: decides which checkpoint is best; None where it was not computed.
         """
-        copy = jax.tree.map(lambda leaf: leaf.copy(), state)
         metrics = None if validation_loss is None else {"validation_loss": validation_loss}
-        self._manager.save(epoch, args=ocp.args.StandardSave(copy), metrics=metrics)
+        self._manager.save(epoch, args=ocp.args.StandardSave(state), metrics=metrics)
 
     def restore(self, like: TrainState, epoch: int) -> TrainState:
         """The state after `epoch`, in the shapes and types of `like`."""

@@ -4,21 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jvsc.checkpoint import write_atomically
+from jvsc.model import Parameters
 from jvsc.objective import StepMetrics
 
 DIVERGENCE_FILE = "divergence.json"
 
 
 def find_divergence(
-    metrics: StepMetrics, seeds: tuple[int, ...], first_step: int
+    metrics: StepMetrics, parameters: Parameters, seeds: tuple[int, ...], first_step: int
 ) -> dict[int, Any]:
     """Where the loss of each seed first was not a number or infinite.
 
+    The epoch's last step has no loss after it, so its parameters tell whether it went well.
+
     Args:
       metrics: of each step of an epoch, [S, steps].
+      parameters: after the epoch, with a leading axis S.
       seeds: the S seeds.
       first_step: the epoch's first step.
 
@@ -27,13 +32,15 @@ def find_divergence(
     """
     terms = {"reconstruction (mse)": np.asarray(metrics.mse), "KL": np.asarray(metrics.kl)}
     finite = np.isfinite(np.asarray(metrics.loss))
+    leaves = [np.isfinite(np.asarray(leaf)) for leaf in jax.tree.leaves(parameters)]
     found = {}
     for index, seed in enumerate(seeds):
-        if finite[index].all():
-            continue
-        step = int(np.argmin(finite[index]))
-        bad = [name for name, values in terms.items() if not np.isfinite(values[index, step])]
-        found[seed] = {"step": first_step + step, "terms": bad or ["loss"]}
+        if not finite[index].all():
+            step = int(np.argmin(finite[index]))
+            bad = [name for name, values in terms.items() if not np.isfinite(values[index, step])]
+            found[seed] = {"step": first_step + step, "terms": bad or ["loss"]}
+        elif not all(leaf[index].all() for leaf in leaves):
+            found[seed] = {"step": first_step + finite.shape[1] - 1, "terms": ["gradient"]}
     return found
 
 

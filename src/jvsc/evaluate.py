@@ -15,7 +15,7 @@ from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import read_divergences
 from jvsc.errors import UserError
-from jvsc.inference import make_infer, solve_lasso
+from jvsc.inference import inference_key, make_infer, solve_lasso
 from jvsc.metrics import multi_information
 from jvsc.model import Model, Parameters
 from jvsc.objective import data_term, l1_term, nonzero_fraction
@@ -50,7 +50,7 @@ def objective_terms(
     penalty: float,
 ) -> tuple[float, float]:
     """Mean data term and mean l1 term of objective (10)."""
-    reconstruction = jnp.asarray(codes) @ dictionary
+    reconstruction = jnp.matmul(codes, dictionary, precision=jax.lax.Precision.HIGHEST)
     return (
         float(jnp.mean(data_term(jnp.asarray(data), reconstruction))),
         float(jnp.mean(l1_term(jnp.asarray(codes), penalty))),
@@ -118,10 +118,11 @@ def evaluate_state(
         num_samples=config.num_samples,
         annealing=final_annealing(config),
         penalty=config.fista.penalty,
+        sampling_chunk=config.sampling_chunk,
         **solver,
     )
     data = dataset.validation
-    key = jax.random.key(settings.seed)
+    key = inference_key(settings.seed)
     rows: list[dict[str, float | None]] = []
     shown, shown_codes, shown_optimal = 0, None, None
     for index, seed in enumerate(config.seeds):

@@ -14,6 +14,14 @@ from jvsc.posteriors import Annealing
 from jvsc.sampling import datum_keys
 from jvsc.solvers import fista
 
+# Apart from the tags that make a training's keys, so that evaluation shares no draw with it.
+_INFERENCE = 2
+
+
+def inference_key(seed: int) -> Key[Array, ""]:
+    """The key of all samples that an evaluation draws."""
+    return jax.random.fold_in(jax.random.key(seed), _INFERENCE)
+
 
 def encode_chunk(
     parameters: Parameters,
@@ -24,6 +32,7 @@ def encode_chunk(
     model: Model,
     num_samples: int,
     annealing: Annealing,
+    sampling_chunk: int | None = None,
 ) -> tuple[Float[Array, "B K"], Float[Array, " B"]]:
     """The best of J codes of each datum (eq. 9) and the KL of its posterior.
 
@@ -35,10 +44,13 @@ def encode_chunk(
       model: encoder, posterior and generator.
       num_samples: J.
       annealing: warm-up and temperature.
+      sampling_chunk: draws of a datum held in memory at once.
     """
     heads = model.encode(parameters, data)
     keys = datum_keys(key, data.shape[0], first)
-    codes = best_draws(model, parameters, data, heads, keys, num_samples, annealing)[0]
+    codes = best_draws(
+        model, parameters, data, heads, keys, num_samples, annealing, sampling_chunk
+    )[0]
     return codes, total_kl(model.require_posterior().kl, heads)
 
 
@@ -80,6 +92,7 @@ def make_infer(
     tolerance: float,
     max_iterations: int,
     chunk: int,
+    sampling_chunk: int | None = None,
 ) -> Callable[[Parameters, Float[np.ndarray, "N D"], Key[Array, ""]], Codes]:
     """Compiles the inference of a method: best of J samples, or FISTA where there is no encoder.
 
@@ -91,6 +104,7 @@ def make_infer(
       tolerance: FISTA's relative duality gap.
       max_iterations: FISTA's limit.
       chunk: data at once.
+      sampling_chunk: draws of a datum at once; all by default.
 
     Returns:
       `(parameters, data [N, D], key) -> (codes [N, K], KL of each datum or None)`.
@@ -122,6 +136,7 @@ def make_infer(
             model=model,
             num_samples=num_samples,
             annealing=annealing,
+            sampling_chunk=sampling_chunk,
         )
 
     def infer(parameters: Parameters, data: Float[np.ndarray, "N D"], key: Key[Array, ""]) -> Codes:

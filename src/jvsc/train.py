@@ -18,7 +18,7 @@ from jvsc.divergence import describe, find_divergence, read_divergences, write_d
 from jvsc.epoch import make_epoch
 from jvsc.errors import DivergenceError
 from jvsc.evaluate import objective_terms, seed_parameters
-from jvsc.inference import make_infer
+from jvsc.inference import inference_key, make_infer
 from jvsc.logs import Row, open_log
 from jvsc.model import Model
 from jvsc.objective import StepMetrics
@@ -80,11 +80,14 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 start = time.perf_counter()
                 state, metrics = jax.block_until_ready(run_epoch(state, data))
                 seconds = time.perf_counter() - start
-                new = find_divergence(metrics, config.seeds, epoch * config.steps_per_epoch)
+                first_step = epoch * config.steps_per_epoch
+                found = find_divergence(metrics, state.parameters, config.seeds, first_step)
+                new = {seed: found[seed] for seed in found if seed not in diverged}
                 diverged = new | diverged
+                if diverged:
+                    state = keep_last_good(before, state, config.seeds, diverged)
                 if new:
                     write_divergences(workdir, diverged)
-                    state = keep_last_good(before, state, config.seeds, diverged)
                     if config.estimator != "subgradient":
                         raise DivergenceError(_advice(new, epoch))
                     console.print(describe(new), highlight=False)
@@ -135,8 +138,9 @@ def make_validate(
         tolerance=config.fista.tolerance,
         max_iterations=config.fista.max_iterations,
         chunk=config.eval.chunk,
+        sampling_chunk=config.sampling_chunk,
     )
-    key = jax.random.key(config.eval.seed)
+    key = inference_key(config.eval.seed)
 
     def validate(state: TrainState) -> list[float]:
         losses = []
