@@ -32,8 +32,12 @@ def multi_information(codes: Float[np.ndarray, "N K"], num_edges: int = 20) -> f
       A number of bits, at least zero up to rounding.
     """
     edges = bin_edges(num_edges)
-    digits = np.digitize(codes.astype(np.float64), edges).astype(np.uint8)
+    digits = np.digitize(codes.astype(np.float64), edges).astype(np.min_scalar_type(len(edges)))
     marginal = sum(entropy(np.bincount(column, minlength=len(edges) + 1)) for column in digits.T)
-    rows = np.ascontiguousarray(digits).view(np.dtype((np.void, digits.shape[1]))).ravel()
+    rows = (
+        np.ascontiguousarray(digits)
+        .view(np.dtype((np.void, digits.itemsize * digits.shape[1])))
+        .ravel()
+    )
     _, counts = np.unique(rows, return_counts=True)
     return marginal - entropy(counts)
