@@ -22,6 +22,7 @@ PAPER_THRESHOLDS = {
 
 # A fortieth of the paper's steps, so the warm-up is shorter too.
 DEMO = {
+    "seeds": (0,),
     "num_epochs": 15,
     "num_samples": 20,
     "data.num_train": 40_000,

@@ -34,6 +34,7 @@ def small_config(**changes) -> Config:
         "num_epochs": 4,
         "batch_size": 50,
         "num_latents": 24,
+        "seeds": (0,),
         "threshold": 0.25,
         "annealing": {"warmup_begin": 20, "warmup_increment": 0.01},
         "data": {"patch_size": 8, "num_train": 1000, "num_validation": 230},

@@ -102,6 +102,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 
 SMALL = [
+    "--config.seeds=(0,)",
     "--config.num_epochs=25",
     "--config.num_samples=3",
     "--config.batch_size=50",
@@ -185,6 +186,12 @@ def test_a_workdir_of_other_settings_is_refused_and_untouched(tmp_path):
 def test_what_only_an_evaluation_reads_may_differ(tmp_path):
     claim_workdir(tmp_path, small_config())
     claim_workdir(tmp_path, small_config(eval__chunk=7))
+
+
+def test_a_workdir_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="is not a directory"):
+        train(small_config(), tmp_path / "file" / "run")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

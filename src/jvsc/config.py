@@ -109,7 +109,7 @@ class Config(Section):
     threshold: PositiveFloat | None = None
     sparsity: float | None = Field(default=None, gt=0, lt=1)
     kl_weight: float = Field(default=1e-2, ge=0)
-    seeds: tuple[NonNegativeInt, ...] = (0,)
+    seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     generator: GeneratorConfig = GeneratorConfig()
