@@ -37,7 +37,7 @@ BUNDLED: dict[str, Callable[[], np.ndarray]] = {
 
 def bundled_images() -> Images:
     """Ten whitened photographs that ship with scikit-image and scikit-learn."""
-    return whiten([as_grey(load()) for load in BUNDLED.values()])
+    return [whiten(as_grey(load())) for load in BUNDLED.values()]
 
 
 def mat_images(path: Path) -> Images:
@@ -88,16 +88,16 @@ def folder_images(path: Path) -> Images:
             raise UserError(f"data.path={path}: {file.name} is not readable ({error})") from None
         if not np.isfinite(grey).all():
             raise UserError(f"data.path={path}: NaN or infinite pixels in {file.name}; remove it")
-        images.append(grey)
-    return whiten(images)
+        images.append(whiten(grey))
+    return images
 
 
 def split_by_image(images: Images, validation_fraction: float) -> tuple[Images, Images]:
     """Splits images into training and validation ones, so that no patch can straddle the two.
 
     Photographs differ in contrast, so the choice is stratified by it: of the images in the order
-    of their variance, the middle one of each of as many equal strata is for validation. A set of
-    images always splits the same way, and both parts have about the same contrast.
+    of their variance, and of their mean size |x| where variances are equal, the middle one of each
+    of as many equal strata is for validation. A set of images always splits the same way.
 
     Raises:
       UserError: if there are fewer than two images.
@@ -107,8 +107,11 @@ def split_by_image(images: Images, validation_fraction: float) -> tuple[Images, 
             f"{len(images)} image: splitting by image needs at least two; give more images"
         )
     count = min(max(1, round(validation_fraction * len(images))), len(images) - 1)
-    by_variance = np.argsort([image.var() for image in images], kind="stable")
-    chosen = {int(by_variance[int((i + 0.5) * len(images) / count)]) for i in range(count)}
+    variance = np.array([image.var() for image in images])
+    # Rounded, lest images scaled to one variance be sorted by its rounding errors.
+    share = np.round(variance / max(variance.max(), np.finfo(float).tiny), 6)
+    order = np.lexsort(([np.abs(image).mean() for image in images], share))
+    chosen = {int(order[int((i + 0.5) * len(images) / count)]) for i in range(count)}
     train = [image for index, image in enumerate(images) if index not in chosen]
     return train, [images[index] for index in sorted(chosen)]
 

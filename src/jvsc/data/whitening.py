@@ -1,7 +1,5 @@
 """Whitening of photographs (Olshausen & Field 1996)."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float, Shaped
 from skimage.color import rgb2gray, rgba2rgb
@@ -20,10 +18,8 @@ def as_grey(image: Shaped[np.ndarray, "H W *C"]) -> Float[np.ndarray, "H W"]:
     return img_as_float64(image.squeeze())
 
 
-def whitening_filter(
-    image: Float[np.ndarray, "H W"], cutoff: float = CUTOFF
-) -> Float[np.ndarray, "H W"]:
-    """Flattens the spectrum of a grey image: filter |f| exp(-(f/f0)^4).
+def whiten(image: Float[np.ndarray, "H W"], cutoff: float = CUTOFF) -> Float[np.ndarray, "H W"]:
+    """Flattens the spectrum of a grey image: filter |f| exp(-(f/f0)^4), variance 0.1.
 
     f0 is `cutoff` cycles a pixel, which is `cutoff` N cycles a picture of N pixels. The picture is
     mirrored at its borders first, so that the filter sees no edge where the opposite sides meet.
@@ -33,7 +29,7 @@ def whitening_filter(
       cutoff: f0 in cycles a pixel.
 
     Returns:
-      The filtered image, of the same shape, mean 0 (all zero for a flat image).
+      The whitened image, of the same shape, mean 0 and variance 0.1 (all zero for a flat image).
     """
     height, width = image.shape
     mirrored = np.pad(image - image.mean(), ((0, height), (0, width)), mode="symmetric")
@@ -44,27 +40,8 @@ def whitening_filter(
     spectrum = np.fft.rfft2(mirrored) * frequency * np.exp(-((frequency / cutoff) ** 4))
     filtered = np.fft.irfft2(spectrum, mirrored.shape)[:height, :width]
     filtered = filtered - filtered.mean()
+    deviation = filtered.std()
     # A flat image leaves only rounding noise, which must not be scaled up into a signal.
-    if filtered.std() <= 1e-9 * max(1.0, float(np.abs(image).max())):
+    if deviation <= 1e-9 * max(1.0, float(np.abs(image).max())):
         return np.zeros_like(filtered)
-    return filtered
-
-
-def whiten(
-    images: Sequence[Float[np.ndarray, "_ _"]], cutoff: float = CUTOFF
-) -> list[Float[np.ndarray, "_ _"]]:
-    """Whitens grey images together: the filter on each, then one scale for all of them.
-
-    One scale keeps the images' contrasts apart, as in Olshausen & Field's own pictures.
-
-    Args:
-      images: grey levels, any sizes.
-      cutoff: f0 of the filter in cycles a pixel.
-
-    Returns:
-      The whitened images, each of mean 0; the mean of their variances is 0.1 (unless all are flat).
-    """
-    filtered = [whitening_filter(image, cutoff) for image in images]
-    variance = np.mean([image.var() for image in filtered])
-    scale = np.sqrt(VARIANCE / variance) if variance > 0 else 0.0
-    return [image * scale for image in filtered]
+    return filtered * (np.sqrt(VARIANCE) / deviation)
