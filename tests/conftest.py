@@ -19,6 +19,8 @@ with install_import_hook("jvsc", "beartype.beartype"):
 
 import jaxtyping
 
+from jvsc.data.fashion_mnist import DEBIAN_FOLDER
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -37,3 +39,11 @@ def natural_images() -> Path:
     if not path.exists():
         pytest.skip(f"real data not at hand: {path} (whitened natural images)")
     return path
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> Path:
+    """The folder of the Debian package with Fashion-MNIST."""
+    if not DEBIAN_FOLDER.exists():
+        pytest.skip("real data not at hand: install the Debian package dataset-fashion-mnist")
+    return DEBIAN_FOLDER

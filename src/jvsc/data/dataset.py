@@ -3,27 +3,31 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 
 class Dataset(NamedTuple):
-    """Training and validation data, standardised by the training set's statistics.
+    """Training and validation data, as a model takes them or as bytes.
 
     Attributes:
-      train: [N, D], float32.
-      validation: [M, D], float32.
-      mean: what was subtracted from each dimension, [D].
-      scale: what each dimension was divided by, [D].
+      train: [N, D], float32, or uint8 that stands for [0, 1]; may be memory-mapped.
+      validation: [M, D], of the same type.
       shape: the shape of one datum as an image, (H, W) or (H, W, C); its product is D.
       description: what the data are and how they were split, one line.
+      mean: what was subtracted from each dimension of the original data, [D]; None for bytes.
+      scale: what each dimension was divided by, [D]; None for bytes.
+      signed: whether zero is the middle of the data's range, as for whitened pictures.
+      mirrored: whether training mirrors images left to right at random.
     """
 
-    train: Float[np.ndarray, "N D"]
-    validation: Float[np.ndarray, "M D"]
-    mean: Float[np.ndarray, " D"]
-    scale: Float[np.ndarray, " D"]
+    train: Shaped[np.ndarray, "N D"]
+    validation: Shaped[np.ndarray, "M D"]
     shape: tuple[int, ...]
     description: str
+    mean: Float[np.ndarray, " D"] | None = None
+    scale: Float[np.ndarray, " D"] | None = None
+    signed: bool = False
+    mirrored: bool = False
 
 
 def standardise(

@@ -202,4 +202,4 @@ def load_patches(
         f"{len(train_images)} + {len(validation_images)} {name}"
     )
     shape = (patch_size, patch_size)
-    return Dataset(train, validation, mean, scale, shape, description)
+    return Dataset(train, validation, shape, description, mean, scale, signed=True)

@@ -1,0 +1,171 @@
+"""CelebA's faces (Liu et al. 2015): the official folder, or tensorflow-datasets."""
+
+import io
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from jvsc.data.dataset import Dataset
+from jvsc.data.image_cache import CachedImages, Progress, Recipe, cached_images
+from jvsc.data.prepared import EncodedImages, fingerprint, prepared_images
+from jvsc.errors import UserError
+
+# Width and height of the aligned images, and the side of the square cut from their middle.
+SIZE = (178, 218)
+CROP = 140
+# Training and validation in the official list; 2 are the test images.
+PARTITIONS = ("0", "1")
+PARTITION_FILE = "list_eval_partition.txt"
+IMAGE_FOLDER = "img_align_celeba"
+# How many corrupt images the description names.
+NAMED = 5
+
+
+def load_celeba(
+    path: str = "",
+    *,
+    tfds_dir: str = "",
+    cache_dir: str = "",
+    num_train: int = 150_000,
+    num_validation: int = 19_000,
+    image_size: int = 64,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The first images of CelebA's official training and validation splits, mirrored in training.
+
+    They are decoded once, into a cache from which they are memory-mapped.
+
+    Args:
+      path: the official folder, with img_align_celeba/ and list_eval_partition.txt; "" asks
+        tensorflow-datasets, which stores the images of a split in an order of its own.
+      tfds_dir: where tensorflow-datasets keeps its data; "" for its own default.
+      cache_dir: where decoded images are kept; "" for jvsc in the user's cache folder.
+      num_train: training images N.
+      num_validation: validation images M.
+      image_size: height and width to which images are resized.
+      progress: told how many of how many images of a split are decoded.
+
+    Returns:
+      Bytes, [N, D] and [M, D], D = image_size^2 * 3.
+
+    Raises:
+      UserError: for data that are missing or too few, or a cache that cannot be written.
+    """
+    if path:
+        source = Path(path).expanduser()
+        splits = folder_faces(source)
+    else:
+        source = "tensorflow-datasets"
+        splits = prepared_faces(tfds_dir)
+    folder = Path(cache_dir).expanduser() if cache_dir else default_cache()
+    caches = []
+    counts = {"train": num_train, "validation": num_validation}
+    for split, (name, count) in zip(splits, counts.items(), strict=True):
+        recipe = Recipe(
+            name=f"celeba-{name}-{CROP}to{image_size}",
+            source=split,
+            decode=partial(face, size=image_size),
+            num_images=count,
+            dimension=image_size * image_size * 3,
+            setting=f"data.num_{name}",
+        )
+        caches.append(cached_images(recipe, folder, progress))
+    description = (
+        f"{num_train:,} + {num_validation:,} faces of CelebA ({source}), {CROP}x{CROP} pixels "
+        f"resized to {image_size}x{image_size}{remarks(splits, caches)}"
+    )
+    train, validation = (cache.pixels for cache in caches)
+    return Dataset(train, validation, (image_size, image_size, 3), description, mirrored=True)
+
+
+def face(encoded: bytes, size: int) -> UInt8[np.ndarray, " D"]:
+    """Decodes an image, cuts the square in its middle, and resizes it.
+
+    Pillow's bilinear filter widens with the reduction, so that nothing aliases. The square is cut
+    first, lest the filter reach beyond it.
+
+    Raises:
+      ValueError: if the image is not 178x218.
+      Exception: whatever Pillow raises for bytes that are no whole image.
+    """
+    with Image.open(io.BytesIO(encoded)) as picture:
+        if picture.size != SIZE:
+            raise ValueError(f"{picture.size} is not {SIZE}")
+        left, top = (SIZE[0] - CROP) // 2, (SIZE[1] - CROP) // 2
+        square = picture.convert("RGB").crop((left, top, left + CROP, top + CROP))
+        return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR)).reshape(-1)
+
+
+def folder_faces(folder: Path) -> list[EncodedImages]:
+    """Training and validation images of the official folder, in the order of its list.
+
+    Raises:
+      UserError: if the folder has no list or no images.
+    """
+    try:
+        lines = (folder / PARTITION_FILE).read_text().splitlines()
+        there = set(os.listdir(folder / IMAGE_FOLDER))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"data.path={folder}: give a folder with {PARTITION_FILE} and {IMAGE_FOLDER}/ ({error})"
+        ) from None
+    listed: dict[str, list[str]] = {"0": [], "1": [], "2": []}
+    for number, words in enumerate(map(str.split, lines), start=1):
+        if len(words) != 2 or words[1] not in listed:
+            raise UserError(
+                f"{folder / PARTITION_FILE}, line {number}: must be an image and 0, 1 or 2, as in "
+                "'000001.jpg 0'"
+            )
+        listed[words[1]].append(words[0])
+    splits = []
+    for partition in PARTITIONS:
+        names = [name for name in listed[partition] if name in there]
+        files = [folder / IMAGE_FOLDER / name for name in names]
+        absent = len(listed[partition]) - len(names)
+        splits.append(EncodedImages(names, partial(read_file, files), fingerprint(files), absent))
+    return splits
+
+
+def read_file(files: list[Path], index: int) -> bytes:
+    """The bytes of one of the files."""
+    return files[index].read_bytes()
+
+
+def prepared_faces(tfds_dir: str) -> list[EncodedImages]:
+    """Training and validation images from tensorflow-datasets.
+
+    Raises:
+      UserError: if it has none and can get none; the message names what can be done.
+    """
+    try:
+        return prepared_images("celeb_a", ["train", "validation"], tfds_dir)
+    except UserError as error:
+        raise UserError(
+            f"CelebA is not at hand; set data.path to the official folder with {IMAGE_FOLDER}/ and "
+            f"{PARTITION_FILE}, or data.tfds_dir to where tensorflow-datasets has prepared celeb_a "
+            f"as array_record; last tried: {error}"
+        ) from None
+
+
+def default_cache() -> Path:
+    """The user's cache folder for jvsc."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jvsc"
+
+
+def remarks(splits: list[EncodedImages], caches: list[CachedImages]) -> str:
+    """What a reader should know of images left out and of the cache; often nothing."""
+    corrupt = [name for cache in caches for name in cache.corrupt]
+    absent = sum(split.absent for split in splits)
+    parts = []
+    if corrupt:
+        names = ", ".join(corrupt[:NAMED]) + (" ..." if len(corrupt) > NAMED else "")
+        parts.append(f"{len(corrupt):,} left out as corrupt: {names}")
+    if absent:
+        parts.append(f"{absent:,} listed but not in the folder")
+    if any(cache.repaired for cache in caches):
+        parts.append("a damaged cache was rebuilt")
+    return "".join(f"; {part}" for part in parts)
