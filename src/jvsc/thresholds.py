@@ -136,12 +136,12 @@ class Threshold(NamedTuple):
     """A threshold per latent, fixed or inferred.
 
     Attributes:
-      heads: encoder heads it needs.
+      prior: heads at which it follows its prior; none where it is fixed.
       sample: `(key, heads of one datum) -> threshold`, scalar or [K].
       kl: `heads -> KL to the prior`, [..., K], as it enters the bound.
     """
 
-    heads: tuple[str, ...]
+    prior: dict[str, float]
     sample: Callable[[Key[Array, ""], Heads], Float[Array, "#K"] | float]
     kl: Callable[[Heads], Float[Array, "*B K"] | float]
 
@@ -154,7 +154,7 @@ def fixed(threshold: float) -> Threshold:
     """
     if not threshold > 0:
         raise UserError(f"threshold is {threshold}; give a positive number")
-    return Threshold((), lambda key, heads: threshold, lambda heads: 0.0)
+    return Threshold({}, lambda key, heads: threshold, lambda heads: 0.0)
 
 
 def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Threshold:
@@ -190,7 +190,11 @@ def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Th
     def kl(heads: Heads) -> Float[Array, "*B K"]:
         return kl_weight * jnp.asarray(distrax.Gamma(*parameters(heads)).kl_divergence(prior))
 
-    return Threshold(("log_concentration", "log_rate"), sample, kl)
+    at_prior = {
+        "log_concentration": math.log(concentration),
+        "log_rate": math.log(concentration / mean),
+    }
+    return Threshold(at_prior, sample, kl)
 
 
 def _check(sparsity: float, scale: float) -> None:

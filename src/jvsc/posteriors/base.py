@@ -29,26 +29,31 @@ class Posterior(NamedTuple):
     """A distribution over the code of one datum.
 
     Attributes:
-      heads: names of the encoder heads it reads, each [K] for one datum.
+      prior: heads at which it is the prior, the same number for every latent.
       sample: `(key, heads, annealing) -> code [K]`, one reparameterised draw for one datum.
       kl: `heads -> KL(q || p)` for each latent, [..., K].
     """
 
-    heads: tuple[str, ...]
+    prior: dict[str, float]
     sample: Sample
     kl: Divergence
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the encoder heads it reads, each [K] for one datum."""
+        return tuple(self.prior)
 
 
 class LocationScale(NamedTuple):
     """A base family whose samples are `loc + noise`, which is what thresholding needs.
 
     Attributes:
-      heads: names of the encoder heads it reads; one of them is "loc".
+      prior: heads at which it is the prior; one of them is "loc".
       noise: `(key, heads, annealing) -> scaled noise [K]` for one datum.
       kl: `heads -> KL(q || p)` for each latent, [..., K].
     """
 
-    heads: tuple[str, ...]
+    prior: dict[str, float]
     noise: Sample
     kl: Divergence
 
@@ -59,4 +64,4 @@ def as_posterior(base: LocationScale) -> Posterior:
     def sample(key: Key[Array, ""], heads: Heads, annealing: Annealing) -> Float[Array, " K"]:
         return heads["loc"] + base.noise(key, heads, annealing)
 
-    return Posterior(base.heads, sample, base.kl)
+    return Posterior(base.prior, sample, base.kl)

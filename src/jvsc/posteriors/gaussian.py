@@ -50,4 +50,5 @@ def gaussian(variance: float = 0.1) -> LocationScale:
     def kl(heads: Heads) -> Float[Array, "*B K"]:
         return gaussian_kl(heads["loc"], heads["log_variance"], variance)
 
-    return LocationScale(("loc", "log_variance"), noise, kl)
+    prior = {"loc": 0.0, "log_variance": math.log(variance)}
+    return LocationScale(prior, noise, kl)

@@ -63,4 +63,4 @@ def laplacian(scale: float = 0.1) -> LocationScale:
     def kl(heads: Heads) -> Float[Array, "*B K"]:
         return laplacian_kl(heads["loc"], heads["log_scale"], scale)
 
-    return LocationScale(("loc", "log_scale"), noise, kl)
+    return LocationScale({"loc": 0.0, "log_scale": math.log(scale)}, noise, kl)

@@ -1,5 +1,7 @@
 """The spike-and-slab with a relaxed Bernoulli spike (Tonolini et al. 2020)."""
 
+import math
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -69,4 +71,4 @@ def spike_and_slab(sparsity: float = 0.1, variance: float = 0.1) -> Posterior:
         spike_kl = jnp.asarray(distrax.Bernoulli(probs=probability).kl_divergence(prior_spike))
         return probability * slab_family.kl(heads) + spike_kl
 
-    return Posterior((*slab_family.heads, "log_spike"), sample, kl)
+    return Posterior(slab_family.prior | {"log_spike": math.log(sparsity)}, sample, kl)

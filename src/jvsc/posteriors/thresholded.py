@@ -37,4 +37,4 @@ def thresholded(
     def kl(heads: Heads) -> Float[Array, "*B K"]:
         return base.kl(heads) + threshold.kl(heads)
 
-    return Posterior((*base.heads, *threshold.heads), sample, kl)
+    return Posterior(base.prior | threshold.prior, sample, kl)
