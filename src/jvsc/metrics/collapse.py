@@ -1,0 +1,21 @@
+"""Shares of latents that carry nothing (eq. 15 and 16 of the paper)."""
+
+import numpy as np
+from jaxtyping import Float
+
+NEGLIGIBLE = 1e-2
+MOST = 0.95
+
+
+def posterior_collapse(kl: Float[np.ndarray, "N K"]) -> float:
+    """Share of latents whose KL is at most 1e-2 on at least 95% of the data (eq. 15)."""
+    return _share_of_latents(kl <= NEGLIGIBLE)
+
+
+def feature_collapse(codes: Float[np.ndarray, "N K"]) -> float:
+    """Share of latents with |s| at most 1e-2 on at least 95% of the data (eq. 16)."""
+    return _share_of_latents(np.abs(codes) <= NEGLIGIBLE)
+
+
+def _share_of_latents(negligible: np.ndarray) -> float:
+    return float(np.mean(negligible.mean(axis=0) >= MOST))
