@@ -1,0 +1,74 @@
+"""What every network gives: pure functions of parameters, running statistics and data."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+
+from jvsc.thresholds import Heads
+
+Parameters = Any
+# Running averages of batch normalisation; empty for a network without it.
+Statistics = Any
+
+
+class Encoder(NamedTuple):
+    """A network from data to posterior parameters.
+
+    Attributes:
+      init: `key -> (parameters, statistics)`.
+      apply: `(parameters, statistics, data [B, D], training) -> ({head: [B, K]}, statistics)`;
+        training normalises by the batch and moves the statistics.
+    """
+
+    init: Callable[[Key[Array, ""]], tuple[Parameters, Statistics]]
+    apply: Callable[[Parameters, Statistics, Float[Array, "B D"], bool], tuple[Heads, Statistics]]
+
+
+class Generator(NamedTuple):
+    """A network from codes to data.
+
+    Attributes:
+      init: `key -> (parameters, statistics)`.
+      apply: `(parameters, statistics, codes [..., K], training) -> (data [..., D], statistics)`;
+        training normalises by all the codes given and moves the statistics.
+      loss_scale: its loss is so many times the mean squared error over the pixels.
+    """
+
+    init: Callable[[Key[Array, ""]], tuple[Parameters, Statistics]]
+    apply: Callable[
+        [Parameters, Statistics, Float[Array, "*B K"], bool],
+        tuple[Float[Array, "*B D"], Statistics],
+    ]
+    loss_scale: float = 1.0
+
+
+def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
+    """PyTorch's default initialisation, uniform(-1/sqrt(fan_in), 1/sqrt(fan_in)) (SPEC 5)."""
+    bound = fan_in**-0.5
+
+    def init(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Linear(nn.Module):
+    """A dense layer with PyTorch's default initialisation of weights and biases."""
+
+    features: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B K"]:
+        init = uniform_fan_in(x.shape[-1])
+        return nn.Dense(self.features, dtype=self.dtype, kernel_init=init, bias_init=init)(x)
+
+
+def split_variables(variables: Any) -> tuple[Parameters, Statistics]:
+    """Flax's variables as parameters and running statistics."""
+    return variables["params"], variables.get("batch_stats", {})

@@ -1,0 +1,82 @@
+"""The patches' networks: dense layers for the encoder, a dictionary for the generator."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+
+from jvsc.networks.base import Encoder, Generator, Linear, Parameters, Statistics
+from jvsc.thresholds import Heads
+
+
+class MLP(nn.Module):
+    """Dense layers, ReLU after each (table 3), then one linear head a posterior parameter."""
+
+    features: tuple[int, ...]
+    heads: tuple[str, ...]
+    num_latents: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B D"]) -> Heads:
+        for index, features in enumerate(self.features):
+            x = nn.relu(Linear(features, self.dtype, name=f"hidden_{index}")(x))
+        x = x.astype(jnp.float32)
+        return {name: Linear(self.num_latents, name=name)(x) for name in self.heads}
+
+
+def mlp_encoder(
+    num_features: int,
+    num_latents: int,
+    heads: tuple[str, ...],
+    hidden: tuple[int, ...] = (512, 1024, 512, 256),
+    dtype: Any = None,
+) -> Encoder:
+    """The patches' encoder of table 3: D -> 512 -> 1024 -> 512 -> 256 -> one head of K each.
+
+    Args:
+      num_features: D.
+      num_latents: K.
+      heads: names of the posterior's parameters.
+      hidden: width of each hidden layer.
+      dtype: what the hidden layers compute in; that of the data by default.
+    """
+    network = MLP(hidden, heads, num_latents, dtype)
+
+    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+        return network.init(key, jnp.zeros((1, num_features)))["params"], {}
+
+    def apply(
+        parameters: Parameters, statistics: Statistics, data: Float[Array, "B D"], training: bool
+    ) -> tuple[Heads, Statistics]:
+        del training
+        heads: Any = network.apply({"params": parameters}, data)
+        return heads, statistics
+
+    return Encoder(init, apply)
+
+
+def dictionary_generator(num_features: int, num_latents: int) -> Generator:
+    """The linear generator `codes @ dictionary` (section 4.1), its parameter a matrix [K, D].
+
+    Atoms start as random directions of unit norm. Its loss 0.5 ||x - s A||^2 is D / 2 times the
+    mean squared error.
+
+    Args:
+      num_features: D.
+      num_latents: K.
+    """
+
+    def init(key: Key[Array, ""]) -> tuple[Float[Array, "K D"], Statistics]:
+        atoms = jax.random.normal(key, (num_latents, num_features))
+        return atoms / jnp.linalg.norm(atoms, axis=1, keepdims=True), {}
+
+    def apply(
+        dictionary: Parameters, statistics: Statistics, codes: Float[Array, "*B K"], training: bool
+    ) -> tuple[Float[Array, "*B D"], Statistics]:
+        del training
+        return codes @ dictionary, statistics
+
+    return Generator(init, apply, loss_scale=num_features / 2)
