@@ -9,15 +9,14 @@ thresholded_gaussian_gamma, thresholded_laplacian (default), thresholded_laplaci
 
 from ml_collections import ConfigDict
 
-from jvsc.config import check_method, default_config
-from jvsc.errors import UserError
+from jvsc.config import experiment_config
 
 # Appendix D. At 10% non-zeros the analytic rule would give the Laplacian 0.2303 (SPEC section 2).
 PAPER_THRESHOLDS = {
-    "thresholded_gaussian": 0.52,
-    "thresholded_gaussian_gamma": 0.52,
-    "thresholded_laplacian": 0.25,
-    "thresholded_laplacian_gamma": 0.25,
+    "thresholded_gaussian": {"threshold": 0.52},
+    "thresholded_gaussian_gamma": {"threshold": 0.52},
+    "thresholded_laplacian": {"threshold": 0.25},
+    "thresholded_laplacian_gamma": {"threshold": 0.25},
 }
 
 # A fortieth of the paper's steps, so the warm-up is shorter too.
@@ -34,14 +33,4 @@ DEMO = {
 
 def get_config(arguments: str = "") -> ConfigDict:
     """The paper's settings for a method, or the short ones of the demonstration."""
-    method, _, size = arguments.partition(",")
-    config = default_config()
-    config.method = method or "thresholded_laplacian"
-    check_method(config.method)
-    if config.method in PAPER_THRESHOLDS:
-        config.threshold = PAPER_THRESHOLDS[config.method]
-    if size == "demo":
-        config.update_from_flattened_dict(DEMO)
-    elif size:
-        raise UserError(f"unknown size {size!r} behind the method; the only one is 'demo'")
-    return config
+    return experiment_config(arguments, {}, PAPER_THRESHOLDS, {"demo": DEMO})

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jvsc.config import Config, make_config
-from jvsc.model import Model, Parameters
+from jvsc.data import Dataset
+from jvsc.model import Model, Parameters, Statistics
 from jvsc.networks import dictionary_generator, mlp_encoder
 from jvsc.posteriors import build_posterior
 
 D, K, B = 16, 12, 10
+NO_STATISTICS = Statistics({}, {})
 
 
 def small_model(method: str = "thresholded_laplacian") -> Model:
@@ -23,7 +25,7 @@ def small_model(method: str = "thresholded_laplacian") -> Model:
 
 def small_batch(model: Model, seed: int = 0) -> tuple[Parameters, jax.Array]:
     """Initial parameters, with a dictionary large enough to matter, and a batch of data."""
-    parameters = model.init(jax.random.key(seed))
+    parameters, _ = model.init(jax.random.key(seed))
     data = jax.random.normal(jax.random.key(seed + 100), (B, D))
     return parameters._replace(generator=2.0 * parameters.generator), data
 
@@ -44,6 +46,39 @@ def small_config(**changes) -> Config:
         section, _, key = name.rpartition("__")
         (settings.setdefault(section, {}) if section else settings)[key] = value
     return make_config(settings)
+
+
+def image_config(**changes) -> Config:
+    """A run of the conv networks on 28x28 images that takes seconds."""
+    settings: dict = {
+        "data__name": "fashion_mnist",
+        "num_epochs": 2,
+        "batch_size": 16,
+        "num_latents": 10,
+        "threshold": 0.1,
+        "annealing__warmup_start": 1.0,
+        "encoder__optimizer": "adam",
+        "encoder__learning_rate": 1e-3,
+        "encoder__momentum": 0.5,
+        "data__num_train": 64,
+        "data__num_validation": 24,
+        "eval__chunk": 10,
+        "eval__num_edges": 30,
+        "fista__penalty": 1.0,
+        "fista__max_iterations": 10,
+    }
+    settings = {**settings, **changes}
+    return small_config(**settings)
+
+
+def random_images(config: Config) -> Dataset:
+    """Smooth random images as bytes, mirrored in training, to test with where there are no data."""
+    random = np.random.default_rng(0)
+    count = config.data.num_train + config.data.num_validation
+    coarse = random.integers(0, 256, (count, 7, 7), dtype=np.uint8)
+    images = coarse.repeat(4, axis=1).repeat(4, axis=2).reshape(count, -1)
+    parts = np.split(images, [config.data.num_train])
+    return Dataset(*parts, shape=(28, 28, 1), description="random images", mirrored=True)
 
 
 def assert_trees_equal(one, other) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from models import assert_trees_equal, small_config
 
+from jvsc.batches import make_prepare
 from jvsc.build import build_dataset, build_loss, build_model, build_optimizer
 from jvsc.epoch import epoch_order, make_epoch
+from jvsc.parallel import DATA_AXIS, make_mesh, replicate
 from jvsc.posteriors import METHODS
 from jvsc.state import init_states
 
@@ -18,10 +20,12 @@ from jvsc.state import init_states
 def epochs(config, num_epochs=2):
     """States and metrics after some epochs, and the compiled program."""
     dataset = build_dataset(config)
-    model = build_model(config, dataset.train.shape[1])
+    model = build_model(config, dataset.train.shape[1], DATA_AXIS)
     optimizer = build_optimizer(config, config.steps_per_epoch)
-    run_epoch = make_epoch(build_loss(config, model), optimizer, config.batch_size)
-    state = init_states(config.seeds, model, optimizer)
+    prepare = make_prepare(dataset.shape, dataset.mirrored)
+    mesh = make_mesh()
+    run_epoch = make_epoch(build_loss(config, model), optimizer, config.batch_size, prepare, mesh)
+    state = replicate(init_states(config.seeds, model, optimizer), mesh)
     metrics = []
     for _ in range(num_epochs):
         state, more = run_epoch(state, jnp.asarray(dataset.train))
@@ -89,9 +93,11 @@ def test_chunks_of_the_scoring_pass_change_nothing(chunk):
 def test_the_state_given_is_donated():
     config = small_config()
     dataset = build_dataset(config)
-    model = build_model(config, dataset.train.shape[1])
+    model = build_model(config, dataset.train.shape[1], DATA_AXIS)
     optimizer = build_optimizer(config, config.steps_per_epoch)
-    run_epoch = make_epoch(build_loss(config, model), optimizer, config.batch_size)
-    state = init_states(config.seeds, model, optimizer)
+    prepare = make_prepare(dataset.shape, dataset.mirrored)
+    mesh = make_mesh()
+    run_epoch = make_epoch(build_loss(config, model), optimizer, config.batch_size, prepare, mesh)
+    state = replicate(init_states(config.seeds, model, optimizer), mesh)
     run_epoch(state, jnp.asarray(dataset.train))
     assert state.parameters.generator.is_deleted()

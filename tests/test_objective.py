@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import B, D, small_batch, small_model
+from models import NO_STATISTICS, B, D, small_batch, small_model
 
 from jvsc.objective import sparse_coding_loss, squared_error, total_kl, variational_loss
 from jvsc.posteriors import METHODS, Annealing
 from jvsc.sampling import SAMPLINGS, combine, datum_keys, draw, first_draws, weights
+from jvsc.solvers import fista
 
 ENCODERS = [name for name in METHODS if name != "fista"]
 ANNEALING = Annealing(0.6, 0.7)
@@ -18,7 +19,7 @@ KL_WEIGHT, FROBENIUS = 1e-2, 1e-4
 
 def all_samples_losses(model, parameters, data, num_samples, sampling):
     """Encoder's and dictionary's loss differentiated through all J samples, written plainly."""
-    heads = model.encode(parameters, data)
+    heads = model.encode(parameters, NO_STATISTICS, data)[0]
     codes = draw(
         model.posterior.sample,
         datum_keys(KEY, B),
@@ -45,6 +46,7 @@ def test_select_then_differentiate_equals_differentiating_through_all_samples(me
     def loss(parameters):
         return variational_loss(
             parameters,
+            NO_STATISTICS,
             data,
             KEY,
             ANNEALING,
@@ -55,7 +57,7 @@ def test_select_then_differentiate_equals_differentiating_through_all_samples(me
             frobenius=FROBENIUS,
         )
 
-    gradient, metrics = jax.jit(jax.grad(loss, has_aux=True))(parameters)
+    gradient, (metrics, _) = jax.jit(jax.grad(loss, has_aux=True))(parameters)
     encoder_loss, to_encoder = jax.value_and_grad(
         lambda e: all_samples_losses(model, parameters._replace(encoder=e), data, 7, sampling)[0]
     )(parameters.encoder)
@@ -79,11 +81,11 @@ def test_dictionary_gradient_is_the_residuals_outer_product_with_the_codes():
     arguments = {"model": model, "sampling": "max", "num_samples": 1, "kl_weight": KL_WEIGHT}
 
     def loss(parameters):
-        return variational_loss(parameters, data, KEY, ANNEALING, frobenius=FROBENIUS, **arguments)[
-            0
-        ]
+        return variational_loss(
+            parameters, NO_STATISTICS, data, KEY, ANNEALING, frobenius=FROBENIUS, **arguments
+        )[0]
 
-    heads = model.encode(parameters, data)
+    heads = model.encode(parameters, NO_STATISTICS, data)[0]
     codes = draw(
         model.require_posterior().sample, datum_keys(KEY, B), heads, first_draws(1, B), ANNEALING
     )[0]
@@ -95,14 +97,15 @@ def test_dictionary_gradient_is_the_residuals_outer_product_with_the_codes():
 def test_loss_is_mean_squared_error_plus_weighted_divergence():
     model = small_model("gaussian")
     parameters, data = small_batch(model)
-    heads = model.encode(parameters, data)
+    heads = model.encode(parameters, NO_STATISTICS, data)[0]
     codes = draw(
         model.require_posterior().sample, datum_keys(KEY, B), heads, first_draws(1, B), ANNEALING
     )[0]
     error = np.mean((np.asarray(data) - np.asarray(codes @ parameters.generator)) ** 2)
     kl = np.asarray(model.require_posterior().kl(heads)).sum(1).mean()
-    _, metrics = variational_loss(
+    _, (metrics, _) = variational_loss(
         parameters,
+        NO_STATISTICS,
         data,
         KEY,
         ANNEALING,
@@ -124,6 +127,7 @@ def test_more_samples_never_have_a_higher_chosen_loss():
     def loss(num_samples):
         return variational_loss(
             parameters,
+            NO_STATISTICS,
             data,
             KEY,
             ANNEALING,
@@ -132,7 +136,7 @@ def test_more_samples_never_have_a_higher_chosen_loss():
             num_samples=num_samples,
             kl_weight=KL_WEIGHT,
             frobenius=0.0,
-        )[1].loss
+        )[1][0].loss
 
     losses = [float(loss(j)) for j in (1, 5, 20)]
     assert losses[0] > losses[1] > losses[2]
@@ -142,11 +146,16 @@ def test_sparse_coding_loss_is_objective_10_and_its_gradient_takes_codes_as_give
     model = small_model("fista")
     parameters, data = small_batch(model)
     penalty = jnp.float32(0.8)
-    arguments = {"frobenius": FROBENIUS, "tolerance": 1e-6, "max_iterations": 2000}
-    gradient, metrics = jax.grad(
-        lambda p: sparse_coding_loss(p, data, penalty, **arguments), has_aux=True
+
+    def solve(parameters, statistics, data, penalty):
+        return fista(data, parameters.generator, penalty, tolerance=1e-6).codes
+
+    gradient, (metrics, _) = jax.grad(
+        lambda p: sparse_coding_loss(
+            p, NO_STATISTICS, data, penalty, model=model, solve=solve, frobenius=FROBENIUS
+        ),
+        has_aux=True,
     )(parameters)
-    from jvsc.solvers import fista
 
     codes = fista(data, parameters.generator, penalty, tolerance=1e-6).codes
     residual = codes @ parameters.generator - data

@@ -2,23 +2,51 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from jvsc import schedules
 from jvsc.config import Config
-from jvsc.data import Dataset, load_patches
+from jvsc.data import Dataset, load_celeba, load_fashion_mnist, load_patches
 from jvsc.epoch import Loss
-from jvsc.model import Model, Parameters
-from jvsc.networks import dictionary_generator, mlp_encoder
-from jvsc.objective import StepMetrics, sparse_coding_loss, variational_loss
+from jvsc.inference import Infer, make_infer
+from jvsc.model import Model, Parameters, Statistics
+from jvsc.networks import (
+    ARCHITECTURES,
+    conv_encoder,
+    conv_generator,
+    dictionary_generator,
+    mlp_encoder,
+)
+from jvsc.objective import Solve, StepMetrics, data_term, sparse_coding_loss, variational_loss
 from jvsc.posteriors import METHODS, Annealing, build_posterior
+from jvsc.solvers import fista, proximal_gradient
 
 
 def build_dataset(config: Config) -> Dataset:
     """Loads the run's data."""
     data = config.data
+    if data.name == "fashion_mnist":
+        return load_fashion_mnist(
+            data.path,
+            tfds_dir=data.tfds_dir,
+            num_train=data.num_train,
+            num_validation=data.num_validation,
+            seed=data.seed,
+        )
+    if data.name == "celeba":
+        return load_celeba(
+            data.path,
+            tfds_dir=data.tfds_dir,
+            cache_dir=data.cache_dir,
+            num_train=data.num_train,
+            num_validation=data.num_validation,
+        )
     return load_patches(
         data.path,
         patch_size=data.patch_size,
@@ -29,28 +57,103 @@ def build_dataset(config: Config) -> Dataset:
     )
 
 
-def build_model(config: Config, num_features: int) -> Model:
-    """Encoder, posterior and generator of the run's method, for data of `num_features`."""
-    generator = dictionary_generator(num_features, config.num_latents)
+def is_network(config: Config) -> bool:
+    """Whether the generator is a network; else it is a dictionary."""
+    return config.data.name in ARCHITECTURES
+
+
+def compute_dtype(config: Config) -> Any:
+    """What networks compute in: bfloat16 for CelebA on a GPU or TPU, unless the run says."""
+    if config.compute_dtype != "auto":
+        return jnp.dtype(config.compute_dtype)
+    accelerated = jax.default_backend() != "cpu" and config.data.name == "celeba"
+    return jnp.dtype("bfloat16" if accelerated else "float32")
+
+
+def build_model(config: Config, num_features: int, axis_name: str | None = None) -> Model:
+    """Encoder, posterior and generator of the run's method, for data of `num_features`.
+
+    Args:
+      config: the run's settings.
+      num_features: D.
+      axis_name: mesh axis that a batch is spread over in training.
+    """
+    dtype = compute_dtype(config)
+    architecture = ARCHITECTURES.get(config.data.name)
+    across = {"axis_name": axis_name, "dtype": dtype}
+    if architecture is None:
+        generator = dictionary_generator(num_features, config.num_latents)
+    else:
+        generator = conv_generator(architecture, config.num_latents, **across)
     if METHODS[config.method].posterior is None:
         return Model(generator)
     posterior = build_posterior(config.method, config.hyperparameters())
-    encoder = mlp_encoder(num_features, config.num_latents, posterior.heads)
+    if architecture is None:
+        encoder = mlp_encoder(num_features, config.num_latents, posterior.heads, dtype=dtype)
+    else:
+        encoder = conv_encoder(architecture, config.num_latents, posterior.heads, **across)
     return Model(generator, posterior, encoder)
 
 
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Nesterov on one cycle for the encoder, plain decaying steps for the dictionary."""
-    cycle = schedules.one_cycle(config.encoder.learning_rate, config.num_epochs * steps_per_epoch)
+    """Patches: Nesterov on one cycle, and plain decaying steps for the dictionary; else Adam."""
+    settings = config.encoder
+    cycle = schedules.one_cycle(settings.learning_rate, config.num_epochs * steps_per_epoch)
+    if settings.optimizer == "adam":
+        return optax.chain(
+            optax.add_decayed_weights(settings.weight_decay),
+            optax.adam(cycle, b1=settings.momentum, b2=0.999),
+        )
     decay = schedules.exponential_decay(
         config.generator.learning_rate, config.generator.decay, steps_per_epoch
     )
     return optax.partition(
         {
-            "encoder": optax.sgd(cycle, momentum=config.encoder.momentum, nesterov=True),
+            "encoder": optax.sgd(cycle, momentum=settings.momentum, nesterov=True),
             "generator": optax.sgd(decay),
         },
         Parameters("encoder", "generator"),
+    )
+
+
+def build_solve(config: Config, model: Model, tolerance: float, max_iterations: int) -> Solve:
+    """The solver of a method without encoder, for its generator."""
+    limits = {"tolerance": tolerance, "max_iterations": max_iterations}
+
+    def solve_linear(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        penalty: Float[Array, ""],
+    ) -> Float[Array, "B K"]:
+        del statistics
+        return fista(data, parameters.generator, penalty, **limits).codes
+
+    def solve_network(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        penalty: Float[Array, ""],
+    ) -> Float[Array, "B K"]:
+        def fit(codes: Float[Array, "B K"]) -> Float[Array, " B"]:
+            return data_term(data, model.generate(parameters, statistics, codes)[0])
+
+        start = jnp.zeros((data.shape[0], config.num_latents))
+        return proximal_gradient(fit, start, penalty, **limits).codes
+
+    return solve_network if is_network(config) else solve_linear
+
+
+def build_infer(config: Config, model: Model, tolerance: float, max_iterations: int) -> Infer:
+    """The run's inference; the limits are those of the solver of a method without encoder."""
+    return make_infer(
+        model,
+        num_samples=config.num_samples,
+        annealing=final_annealing(config),
+        solve=build_solve(config, model, tolerance, max_iterations),
+        penalty=config.fista.penalty,
+        chunk=config.eval.chunk,
+        sampling_chunk=config.sampling_chunk,
     )
 
 
@@ -76,26 +179,23 @@ def final_annealing(config: Config) -> Annealing:
 
 def build_loss(config: Config, model: Model) -> Loss:
     """The loss that the run's training descends."""
-    frobenius = config.generator.frobenius
+    frobenius = 0.0 if is_network(config) else config.generator.frobenius
     if model.posterior is None:
-        solve = partial(
-            sparse_coding_loss,
-            frobenius=frobenius,
-            tolerance=config.fista.tolerance,
-            max_iterations=config.fista.max_iterations,
-        )
+        settings = config.fista
+        solve = build_solve(config, model, settings.tolerance, settings.max_iterations)
+        loss = partial(sparse_coding_loss, model=model, solve=solve, frobenius=frobenius)
 
         def fista_loss(
             parameters: Parameters,
+            statistics: Statistics,
             batch: Float[Array, "B D"],
             key: Key[Array, ""],
             step: Int[Array, ""],
-        ) -> tuple[Float[Array, ""], StepMetrics]:
-            del key
-            factor = schedules.warmup(
-                step, config.fista.warmup_start, 0, config.fista.warmup_increment
-            )
-            return solve(parameters, batch, config.fista.penalty * factor)
+            first: ArrayLike,
+        ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
+            del key, first
+            factor = schedules.warmup(step, settings.warmup_start, 0, settings.warmup_increment)
+            return loss(parameters, statistics, batch, settings.penalty * factor)
 
         return fista_loss
 
@@ -109,4 +209,6 @@ def build_loss(config: Config, model: Model) -> Loss:
         frobenius=frobenius,
         chunk=config.sampling_chunk,
     )
-    return lambda parameters, batch, key, step: bound(parameters, batch, key, annealing(step))
+    return lambda parameters, statistics, batch, key, step, first: bound(
+        parameters, statistics, batch, key, annealing(step), first
+    )

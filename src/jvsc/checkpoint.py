@@ -97,22 +97,37 @@ class Checkpoints:
         """The newest epoch with a checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, epoch: int, state: TrainState, validation_loss: float | None) -> None:
+    def save(
+        self,
+        epoch: int,
+        state: TrainState,
+        validation_loss: float | None,
+        position: dict[str, Any] | None = None,
+    ) -> None:
         """Starts to write the state after `epoch`; returns before it is on disk.
 
         Args:
           epoch: epochs done.
           state: taken off the device before this returns, so it may be donated afterwards.
           validation_loss: decides which checkpoint is best; None where it was not computed.
+          position: where a stream of data is.
         """
         metrics = None if validation_loss is None else {"validation_loss": validation_loss}
-        self._manager.save(epoch, args=ocp.args.StandardSave(state), metrics=metrics)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position or {})
+        )
+        self._manager.save(epoch, args=items, metrics=metrics)
 
     def restore(self, like: TrainState, epoch: int) -> TrainState:
         """The state after `epoch`, in the shapes and types of `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        restored: Any = self._manager.restore(epoch, args=ocp.args.StandardRestore(abstract))
-        return restored
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._manager.restore(epoch, args=items)["state"]
+
+    def restore_position(self, epoch: int) -> dict[str, Any]:
+        """Where the stream of data was after `epoch`."""
+        items = ocp.args.Composite(position=ocp.args.JsonRestore())
+        return self._manager.restore(epoch, args=items)["position"]
 
 
 @contextmanager

@@ -24,20 +24,28 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which data, and how much of it."""
 
-    name: Literal["patches"] = "patches"
+    name: Literal["patches", "fashion_mnist", "celeba"] = "patches"
     path: str = ""
+    tfds_dir: str = ""
+    cache_dir: str = ""
     patch_size: PositiveInt = 16
     num_train: PositiveInt = 80_000
     num_validation: PositiveInt = 16_000
     validation_fraction: float = Field(default=0.2, gt=0, lt=1)
     seed: NonNegativeInt = 0
+    device_memory_fraction: float = Field(default=0.5, ge=0, le=1)
 
 
 class EncoderConfig(Section):
-    """Encoder's optimiser: Nesterov's momentum on one cycle."""
+    """Encoder's optimiser on one cycle: SGD with Nesterov's momentum, or Adam.
 
+    Adam, whose first decay rate is the momentum, trains the generator too.
+    """
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: PositiveFloat = 0.01
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
 
 
 class GeneratorConfig(Section):
@@ -83,6 +91,7 @@ class EvalConfig(Section):
     chunk: PositiveInt = 1000
     fista_tolerance: PositiveFloat = 1e-5
     fista_max_iterations: PositiveInt = 20_000
+    num_edges: PositiveInt = 20
     seed: NonNegativeInt = 0
 
 
@@ -109,6 +118,7 @@ class Config(Section):
     threshold: PositiveFloat | None = None
     sparsity: float | None = Field(default=None, gt=0, lt=1)
     kl_weight: float = Field(default=1e-2, ge=0)
+    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
@@ -180,6 +190,34 @@ def default_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(Config().model_dump())
     for key, kind in (("threshold", float), ("sparsity", float), ("sampling_chunk", int)):
         config[key] = config_dict.placeholder(kind)
+    return config
+
+
+def experiment_config(
+    arguments: str,
+    settings: Mapping[str, Any],
+    method_settings: Mapping[str, Mapping[str, Any]],
+    sizes: Mapping[str, Mapping[str, Any]],
+) -> ml_collections.ConfigDict:
+    """The settings of an experiment, for a file of `configs/`.
+
+    Args:
+      arguments: what stands behind the file's name: "METHOD", "METHOD,SIZE" or "".
+      settings: dotted keys in which the experiment differs from the defaults.
+      method_settings: further ones of some methods.
+      sizes: further ones of each named size.
+
+    Raises:
+      UserError: for an unknown method or size.
+    """
+    method, _, size = arguments.partition(",")
+    config = default_config()
+    config.method = method or "thresholded_laplacian"
+    check_method(config.method)
+    if size and size not in sizes:
+        raise UserError(f"unknown size {size!r} behind the method; {_nearest(size, sizes)}")
+    changes = {**settings, **method_settings.get(config.method, {}), **sizes.get(size, {})}
+    config.update_from_flattened_dict(changes)
     return config
 
 

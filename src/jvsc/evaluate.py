@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jvsc.build import build_dataset, build_model, build_optimizer, final_annealing
+from jvsc.build import build_dataset, build_infer, build_model, build_optimizer, is_network
 from jvsc.checkpoint import open_checkpoints, write_atomically
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import read_divergences
 from jvsc.errors import UserError
-from jvsc.inference import inference_key, make_infer, solve_lasso
-from jvsc.metrics import multi_information
-from jvsc.model import Model, Parameters
-from jvsc.objective import data_term, l1_term, nonzero_fraction
+from jvsc.inference import Inferred, inference_key, solve_lasso
+from jvsc.metrics import feature_collapse, multi_information, posterior_collapse
+from jvsc.model import Model, Parameters, Statistics
+from jvsc.objective import data_term, l1_term
+from jvsc.parallel import on_one_device
 from jvsc.posteriors import METHODS
 from jvsc.state import TrainState, init_states
 
@@ -30,17 +31,19 @@ class Evaluation(NamedTuple):
 
     Attributes:
       report: what evaluation.json holds.
-      parameters: of every seed, with a leading axis S.
-      codes: of the first seed that did not diverge, [M, K]; None if all did.
-      optimal_codes: FISTA's for the same dictionary, [M, K].
-      shown: index of that seed.
+      model: encoder, posterior and generator.
+      parameters: of the first seed that did not diverge, or of the first.
+      statistics: of the same seed.
+      inferred: codes of the same seed; None if all seeds diverged.
+      optimal_codes: FISTA's for the same dictionary, [M, K]; None where there is none.
     """
 
     report: dict[str, Any]
+    model: Model
     parameters: Parameters
-    codes: Float[np.ndarray, "M K"] | None
+    statistics: Statistics
+    inferred: Inferred | None
     optimal_codes: Float[np.ndarray, "M K"] | None
-    shown: int
 
 
 def objective_terms(
@@ -57,42 +60,77 @@ def objective_terms(
     )
 
 
-def evaluate_codes(
+def measure_codes(inferred: Inferred, num_edges: int) -> dict[str, float | None]:
+    """Measures of codes under any generator, means over the data.
+
+    Args:
+      inferred: codes and what was inferred with them.
+      num_edges: of multi-information's bins.
+
+    Returns:
+      `mse` per pixel, `nonzero_fraction`, `kl` summed over latents, `multi_information` (bits),
+      `posterior_collapse` and `feature_collapse` (shares of latents).
+    """
+    codes, kl, error = inferred
+    return {
+        "mse": float(np.mean(error)),
+        "nonzero_fraction": float(np.mean(codes != 0)),
+        "kl": None if kl is None else float(np.mean(np.sum(kl, axis=-1))),
+        "multi_information": multi_information(codes, num_edges),
+        "posterior_collapse": None if kl is None else posterior_collapse(kl),
+        "feature_collapse": feature_collapse(codes),
+    }
+
+
+def measure_dictionary(
     data: Float[np.ndarray, "N D"],
     codes: Float[np.ndarray, "N K"],
-    kl: Float[np.ndarray, " N"] | None,
     dictionary: Float[Array, "K D"],
     penalty: float,
+    optimal_codes: Float[np.ndarray, "N K"],
 ) -> dict[str, float | None]:
-    """Measures of codes under a linear generator, means over the data.
+    """Measures of a dictionary and its codes, means over the data.
 
     Args:
       data: x.
       codes: s.
-      kl: of each datum's posterior, where there is one.
       dictionary: A.
       penalty: lambda of objective (10).
+      optimal_codes: FISTA's for the same dictionary.
 
     Returns:
       `validation_loss` (objective 10 without the dictionary's norm), its two parts
-      `reconstruction` (0.5 ||x - s A||^2) and `l1` (lambda ||s||_1), `mse` per pixel,
-      `nonzero_fraction`, `kl` and `multi_information` (bits).
+      `reconstruction` (0.5 ||x - s A||^2) and `l1` (lambda ||s||_1), `fista_optimum` (the least
+      that codes can reach with this dictionary), and the all-zero code's loss.
     """
     reconstruction, l1 = objective_terms(data, codes, dictionary, penalty)
     return {
         "validation_loss": reconstruction + l1,
         "reconstruction": reconstruction,
         "l1": l1,
-        "mse": 2 * reconstruction / data.shape[1],
-        "nonzero_fraction": float(np.mean(nonzero_fraction(jnp.asarray(codes)))),
-        "kl": None if kl is None else float(np.mean(kl)),
-        "multi_information": multi_information(codes),
+        "fista_optimum": sum(objective_terms(data, optimal_codes, dictionary, penalty)),
+        "fista_nonzero_fraction": float(np.mean(optimal_codes != 0)),
+        "zero_code_loss": 0.5 * float(np.mean(np.sum(data.astype(np.float64) ** 2, axis=-1))),
+        "dictionary_norm": float(jnp.mean(jnp.linalg.norm(dictionary, axis=-1))),
     }
 
 
-def seed_parameters(state: TrainState, index: int) -> Parameters:
-    """Parameters of one seed out of a state that holds several."""
-    return jax.tree.map(lambda leaf: leaf[index], state.parameters)
+def validation_loss(config: Config, inferred: Inferred, num_features: int) -> float:
+    """What a run is validated by: objective (10), or a network's loss (eq. 12).
+
+    A dictionary, and FISTA's codes under any generator, are measured by 0.5 ||x - x_hat||^2 +
+    lambda ||s||_1; a conv generator with an encoder by mean_d (x_d - x_hat_d)^2 + beta KL.
+    """
+    codes, kl, error = inferred
+    if kl is None or not is_network(config):
+        l1 = np.sum(np.abs(codes), axis=-1)
+        return float(np.mean(num_features / 2 * error + config.fista.penalty * l1))
+    return float(np.mean(error + config.kl_weight * np.sum(kl, axis=-1)))
+
+
+def seed_variables(state: TrainState, index: int) -> tuple[Parameters, Statistics]:
+    """Parameters and statistics of one seed out of a state that holds several."""
+    return jax.tree.map(lambda leaf: leaf[index], (state.parameters, state.statistics))
 
 
 def evaluate_state(
@@ -108,47 +146,56 @@ def evaluate_state(
       diverged: seeds whose training ended in a loss that is not finite; their measures are null.
     """
     settings = config.eval
-    solver = {
+    limits = {
         "tolerance": settings.fista_tolerance,
         "max_iterations": settings.fista_max_iterations,
-        "chunk": settings.chunk,
     }
-    infer = make_infer(
-        model,
-        num_samples=config.num_samples,
-        annealing=final_annealing(config),
-        penalty=config.fista.penalty,
-        sampling_chunk=config.sampling_chunk,
-        **solver,
-    )
+    if is_network(config):
+        limits = {
+            "tolerance": config.fista.tolerance,
+            "max_iterations": config.fista.max_iterations,
+        }
+    infer = build_infer(config, model, **limits)
     data = dataset.validation
-    key = inference_key(settings.seed)
+    penalty = config.fista.penalty
     rows: list[dict[str, float | None]] = []
-    shown, shown_codes, shown_optimal = 0, None, None
+    shown, inferred, optimal_codes = 0, None, None
     for index, seed in enumerate(config.seeds):
         if seed in diverged:
             rows.append({})
             continue
-        parameters = seed_parameters(state, index)
-        dictionary = parameters.generator
-        codes, kl = infer(parameters, data, key)
-        measures = evaluate_codes(data, codes, kl, dictionary, config.fista.penalty)
-        optimal, gap, iterations = solve_lasso(data, dictionary, config.fista.penalty, **solver)
-        optimum = sum(objective_terms(data, optimal, dictionary, config.fista.penalty))
-        measures |= {
-            "fista_optimum": optimum,
-            "fista_gap": float(gap.mean()),
-            "fista_iterations": float(iterations.mean()),
-            "fista_nonzero_fraction": float(np.mean(optimal != 0)),
-            "zero_code_loss": 0.5 * float(np.mean(np.sum(data.astype(np.float64) ** 2, axis=-1))),
-            "dictionary_norm": float(jnp.mean(jnp.linalg.norm(dictionary, axis=-1))),
-        }
+        parameters, statistics = seed_variables(state, index)
+        found = infer(parameters, statistics, data, inference_key(settings.seed))
+        measures = {"validation_loss": validation_loss(config, found, data.shape[1])}
+        measures |= measure_codes(found, settings.num_edges)
+        optimal = None
+        if not is_network(config):
+            dictionary = parameters.generator
+            optimal, gap, iterations = solve_lasso(
+                data, dictionary, penalty, chunk=settings.chunk, **limits
+            )
+            measures["fista_gap"] = float(np.mean(gap))
+            measures["fista_iterations"] = float(np.mean(iterations))
+            measures |= measure_dictionary(data, found.codes, dictionary, penalty, optimal)
         rows.append(measures)
-        if shown_codes is None:
-            shown, shown_codes, shown_optimal = index, codes, optimal
-    constants = config.hyperparameters()
+        if inferred is None:
+            shown, inferred, optimal_codes = index, found, optimal
+    report = describe_run(config, state, dataset, diverged) | {"metrics": by_name(rows)}
+    return Evaluation(report, model, *seed_variables(state, shown), inferred, optimal_codes)
+
+
+def by_name(rows: list[dict[str, float | None]]) -> dict[str, list[float | None]]:
+    """One list a measure with an entry a seed; null where a seed has none."""
     names = max(rows, key=len) or {"validation_loss": None}
-    report = {
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def describe_run(
+    config: Config, state: TrainState, dataset: Dataset, diverged: dict[int, Any]
+) -> dict[str, Any]:
+    """What was trained, on what and how far: evaluation.json without its measures."""
+    constants = config.hyperparameters()
+    return {
         "method": config.method,
         "seeds": list(config.seeds),
         "num_samples": config.num_samples,
@@ -159,9 +206,7 @@ def evaluate_state(
         "epochs": [int(step) // config.steps_per_epoch for step in np.asarray(state.step)],
         "data": dataset.description,
         "diverged": {str(seed): record for seed, record in diverged.items()},
-        "metrics": {name: [row.get(name) for row in rows] for name in names},
     }
-    return Evaluation(report, state.parameters, shown_codes, shown_optimal, shown)
 
 
 def evaluate_run(config: Config, workdir: Path, dataset: Dataset | None = None) -> Evaluation:
@@ -177,7 +222,7 @@ def evaluate_run(config: Config, workdir: Path, dataset: Dataset | None = None) 
     with open_checkpoints(workdir) as checkpoints:
         if checkpoints.latest is None:
             raise UserError(f"--workdir={workdir} has no checkpoint yet; train the run first")
-        state = checkpoints.restore(template, checkpoints.latest)
+        state = checkpoints.restore(on_one_device(template), checkpoints.latest)
     evaluation = evaluate_state(config, model, state, dataset, read_divergences(workdir))
     text = json.dumps(evaluation.report, indent=2, allow_nan=False)
     write_atomically(workdir / EVALUATION_FILE, text + "\n")

@@ -1,15 +1,17 @@
 """Codes of a data set under a trained model, in chunks of one compiled size."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Shaped
 
-from jvsc.model import Model, Parameters
-from jvsc.objective import best_draws, total_kl
+from jvsc.batches import as_float
+from jvsc.model import Model, Parameters, Statistics
+from jvsc.objective import Solve, best_draws, squared_error
 from jvsc.posteriors import Annealing
 from jvsc.sampling import datum_keys
 from jvsc.solvers import fista
@@ -25,7 +27,8 @@ def inference_key(seed: int) -> Key[Array, ""]:
 
 def encode_chunk(
     parameters: Parameters,
-    data: Float[Array, "B D"],
+    statistics: Statistics,
+    data: Shaped[Array, "B D"],
     key: Key[Array, ""],
     first: ArrayLike,
     *,
@@ -33,12 +36,13 @@ def encode_chunk(
     num_samples: int,
     annealing: Annealing,
     sampling_chunk: int | None = None,
-) -> tuple[Float[Array, "B K"], Float[Array, " B"]]:
-    """The best of J codes of each datum (eq. 9) and the KL of its posterior.
+) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
+    """The best of J codes of each datum (eq. 9) and the KL of its posterior, latent by latent.
 
     Args:
       parameters: of encoder and generator.
-      data: x.
+      statistics: theirs.
+      data: x, or bytes.
       key: the data set's key.
       first: place of the chunk's first datum in the data set.
       model: encoder, posterior and generator.
@@ -46,16 +50,17 @@ def encode_chunk(
       annealing: warm-up and temperature.
       sampling_chunk: draws of a datum held in memory at once.
     """
-    heads = model.encode(parameters, data)
+    data = as_float(data)
+    heads, _ = model.encode(parameters, statistics, data)
     keys = datum_keys(key, data.shape[0], first)
     codes = best_draws(
-        model, parameters, data, heads, keys, num_samples, annealing, sampling_chunk
+        model, parameters, statistics, data, heads, keys, num_samples, annealing, sampling_chunk
     )[0]
-    return codes, total_kl(model.require_posterior().kl, heads)
+    return codes, model.require_posterior().kl(heads)
 
 
 def in_chunks(
-    function: Callable, data: Float[np.ndarray, "N D"], chunk: int
+    function: Callable, data: Shaped[np.ndarray, "N D"], chunk: int
 ) -> tuple[np.ndarray, ...]:
     """Applies `function(chunk of data, place of its first datum)` and joins the results.
 
@@ -80,7 +85,21 @@ def in_chunks(
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
-Codes = tuple[Float[np.ndarray, "N K"], Float[np.ndarray, " N"] | None]
+class Inferred(NamedTuple):
+    """What a model makes of data.
+
+    Attributes:
+      codes: [N, K].
+      kl: of each datum's posterior, latent by latent, [N, K]; None without a posterior.
+      squared_error: mean over the pixels, [N].
+    """
+
+    codes: Float[np.ndarray, "N K"]
+    kl: Float[np.ndarray, "N K"] | None
+    squared_error: Float[np.ndarray, " N"]
+
+
+Infer = Callable[[Parameters, Statistics, Shaped[np.ndarray, "N D"], Key[Array, ""]], Inferred]
 
 
 def make_infer(
@@ -88,60 +107,58 @@ def make_infer(
     *,
     num_samples: int,
     annealing: Annealing,
+    solve: Solve,
     penalty: float,
-    tolerance: float,
-    max_iterations: int,
     chunk: int,
     sampling_chunk: int | None = None,
-) -> Callable[[Parameters, Float[np.ndarray, "N D"], Key[Array, ""]], Codes]:
-    """Compiles the inference of a method: best of J samples, or FISTA where there is no encoder.
+) -> Infer:
+    """Compiles the inference of a method: best of J samples, or a solver where it has no encoder.
 
     Args:
       model: the method.
       num_samples: J.
       annealing: warm-up and temperature of the samples.
-      penalty: FISTA's lambda.
-      tolerance: FISTA's relative duality gap.
-      max_iterations: FISTA's limit.
+      solve: the solver of a method without encoder.
+      penalty: its lambda.
       chunk: data at once.
       sampling_chunk: draws of a datum at once; all by default.
 
     Returns:
-      `(parameters, data [N, D], key) -> (codes [N, K], KL of each datum or None)`.
+      `(parameters, statistics, data [N, D], key) -> Inferred`.
     """
-    if model.posterior is None:
-
-        def solve(
-            parameters: Parameters, data: Float[np.ndarray, "N D"], key: Key[Array, ""]
-        ) -> Codes:
-            del key
-            return solve_lasso(
-                data,
-                parameters.generator,
-                penalty,
-                tolerance=tolerance,
-                max_iterations=max_iterations,
-                chunk=chunk,
-            )[0], None
-
-        return solve
 
     @jax.jit
-    def encode(parameters, data, key, first):
-        return encode_chunk(
-            parameters,
-            data,
-            key,
-            first,
-            model=model,
-            num_samples=num_samples,
-            annealing=annealing,
-            sampling_chunk=sampling_chunk,
-        )
+    def infer_chunk(parameters, statistics, data, key, first):
+        if model.posterior is None:
+            codes = solve(parameters, statistics, as_float(data), jnp.float32(penalty))
+            kl = ()
+        else:
+            codes, kl = encode_chunk(
+                parameters,
+                statistics,
+                data,
+                key,
+                first,
+                model=model,
+                num_samples=num_samples,
+                annealing=annealing,
+                sampling_chunk=sampling_chunk,
+            )
+            kl = (kl,)
+        with jax.default_matmul_precision("highest"):
+            reconstruction, _ = model.generate(parameters, statistics, codes)
+        return codes, squared_error(as_float(data), reconstruction), *kl
 
-    def infer(parameters: Parameters, data: Float[np.ndarray, "N D"], key: Key[Array, ""]) -> Codes:
-        codes, kl = in_chunks(lambda rows, first: encode(parameters, rows, key, first), data, chunk)
-        return codes, kl
+    def infer(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Shaped[np.ndarray, "N D"],
+        key: Key[Array, ""],
+    ) -> Inferred:
+        codes, error, *kl = in_chunks(
+            lambda rows, first: infer_chunk(parameters, statistics, rows, key, first), data, chunk
+        )
+        return Inferred(codes, kl[0] if kl else None, error)
 
     return infer
 

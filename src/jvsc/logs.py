@@ -57,10 +57,10 @@ class RunLog:
         text = (
             f"loss {np.mean(row['loss']):.4f}  "
             f"non-zeros {100 * np.mean(row['nonzero_fraction']):.1f}%  "
-            f"{row['steps_per_second']:.0f} steps/s"
+            f"{row['steps_per_second']:.3g} steps/s"
         )
         if "validation_loss" in row:
-            text += f"  validation {np.mean(row['validation_loss']):.1f}"
+            text += f"  validation {np.mean(row['validation_loss']):.4g}"
         if self._progress.console.is_terminal:
             self._progress.update(self._progress.task_ids[0], advance=1, status=text)
         else:

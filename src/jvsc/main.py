@@ -3,55 +3,32 @@
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from jvsc.build import build_dataset
 from jvsc.commandline import USAGE, parse
 from jvsc.config import Config
-from jvsc.data import Dataset
 from jvsc.divergence import describe, read_divergences
 from jvsc.errors import DivergenceError, UserError
 from jvsc.evaluate import EVALUATION_FILE, Evaluation, evaluate_run
-from jvsc.logs import read_metrics
-from jvsc.report.figures import draw_dictionary, draw_reconstructions, draw_training
+from jvsc.pictures import draw_run
 from jvsc.train import train
 
 EXIT_USER_ERROR, EXIT_DIVERGED = 2, 3
-NUM_SHOWN = 16
 
 TABLE_ROWS = {
-    "validation_loss": "validation loss, 0.5 |x - sA|^2 + lambda |s|_1",
-    "reconstruction": "  of it reconstruction error",
-    "l1": "  of it the l1 penalty",
+    "validation_loss": "validation loss",
+    "reconstruction": "  of it reconstruction error, 0.5 |x - sA|^2",
+    "l1": "  of it penalty, lambda |s|_1",
     "fista_optimum": "FISTA's optimum, same dictionary",
     "zero_code_loss": "the all-zero code's",
+    "mse": "squared error per pixel",
     "nonzero_fraction": "share of non-zeros",
     "kl": "KL, summed over latents",
     "multi_information": "multi-information, bits",
 }
-
-
-def draw_run(config: Config, workdir: Path, dataset: Dataset, evaluation: Evaluation) -> list[Path]:
-    """Draws the run's dictionary, reconstructions and training curves; returns the PNGs."""
-    dictionary = np.asarray(evaluation.parameters.generator[evaluation.shown])
-    paths = [draw_training(read_metrics(workdir), config.seeds, workdir / "training.png")]
-    if evaluation.codes is None or evaluation.optimal_codes is None:
-        return paths
-    paths.append(draw_dictionary(dictionary, dataset.shape, workdir / "dictionary.png"))
-    chosen = np.linspace(0, len(dataset.validation) - 1, NUM_SHOWN).astype(int)
-    rows = {
-        "data": dataset.validation[chosen],
-        config.method.replace("_", "\n"): evaluation.codes[chosen] @ dictionary,
-        "FISTA": evaluation.optimal_codes[chosen] @ dictionary,
-    }
-    if config.method == "fista":
-        del rows["FISTA"]
-    paths.append(draw_reconstructions(rows, dataset.shape, workdir / "reconstructions.png"))
-    return paths
 
 
 def print_table(console: Console, config: Config, evaluation: Evaluation) -> None:
@@ -111,7 +88,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{100 * value:.1f}%" if name.endswith("fraction") else f"{value:.1f}"
+    return f"{100 * value:.1f}%" if name.endswith("fraction") else f"{value:.4g}"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,18 @@ class Parameters(NamedTuple):
     generator: Any
 
 
+class Statistics(NamedTuple):
+    """Running averages of batch normalisation, which training moves without a gradient.
+
+    Attributes:
+      encoder: the encoder network's; empty without batch normalisation.
+      generator: the generator network's.
+    """
+
+    encoder: Any
+    generator: Any
+
+
 class Model(NamedTuple):
     """A method: how codes are inferred, and what they generate.
 
@@ -35,20 +47,37 @@ class Model(NamedTuple):
     posterior: Posterior | None = None
     encoder: Encoder | None = None
 
-    def init(self, key: Key[Array, ""]) -> Parameters:
-        """Initial parameters, a function of `key` alone."""
+    def init(self, key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+        """Initial parameters and statistics, functions of `key` alone."""
         encoder_key, generator_key = jax.random.split(key)
-        encoder = {} if self.encoder is None else self.encoder.init(encoder_key)
-        return Parameters(encoder, self.generator.init(generator_key))
+        encoder = ({}, {}) if self.encoder is None else self.encoder.init(encoder_key)
+        generator = self.generator.init(generator_key)
+        return Parameters(encoder[0], generator[0]), Statistics(encoder[1], generator[1])
 
-    def encode(self, parameters: Parameters, data: Float[Array, "B D"]) -> Heads:
-        """Posterior parameters of each datum, one [B, K] array a head."""
+    def encode(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        training: bool = False,
+    ) -> tuple[Heads, Any]:
+        """Posterior parameters of each datum, one [B, K] array a head, and moved statistics."""
         if self.encoder is None:
-            raise ValueError("this method has no encoder; its codes come from jvsc.solvers.fista")
-        return self.encoder.apply(parameters.encoder, data)
+            raise ValueError("this method has no encoder; its codes come from jvsc.solvers")
+        return self.encoder.apply(parameters.encoder, statistics.encoder, data, training)
+
+    def generate(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        codes: Float[Array, "*B K"],
+        training: bool = False,
+    ) -> tuple[Float[Array, "*B D"], Any]:
+        """Data of codes, and moved statistics."""
+        return self.generator.apply(parameters.generator, statistics.generator, codes, training)
 
     def require_posterior(self) -> Posterior:
         """The posterior, where the method has one."""
         if self.posterior is None:
-            raise ValueError("this method has no posterior; its codes come from jvsc.solvers.fista")
+            raise ValueError("this method has no posterior; its codes come from jvsc.solvers")
         return self.posterior

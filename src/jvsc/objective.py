@@ -1,15 +1,16 @@
 """The terms of the bound for each example, and the losses that training differentiates."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from jvsc.model import Model, Parameters
+from jvsc.model import Model, Parameters, Statistics
 from jvsc.posteriors.base import Annealing, Divergence
 from jvsc.sampling import Sampling, choose, combine, datum_keys, draw, first_draws, weights
-from jvsc.solvers import fista
 from jvsc.thresholds import Heads
 
 
@@ -66,132 +67,158 @@ def nonzero_fraction(codes: Float[Array, "*B K"]) -> Float[Array, "*B"]:
 def best_draws(
     model: Model,
     parameters: Parameters,
+    statistics: Statistics,
     data: Float[Array, "B D"],
     heads: Heads,
     keys: Key[Array, " B"],
     num_samples: int,
     annealing: Annealing,
     chunk: int | None = None,
+    training: bool = False,
 ) -> Float[Array, "1 B K"]:
     """The code of the highest ELBO among J draws of each datum (eq. 9), drawn anew with gradient.
 
-    The divergence is the same for all draws of a datum, so the squared error decides.
+    The divergence is the same for all draws of a datum, so the squared error decides. In training,
+    a generator that normalises by the batch does so over the draws of a chunk.
 
     Args:
       model: encoder, posterior and generator.
       parameters: theirs.
+      statistics: theirs.
       data: x.
       heads: posterior parameters of x.
       keys: one key a datum.
       num_samples: J.
       annealing: warm-up and temperature.
       chunk: draws held in memory at once.
+      training: whether batch normalisation takes the statistics of the draws.
     """
-    stop = jax.lax.stop_gradient
     sample = model.require_posterior().sample
+    stopped = jax.lax.stop_gradient(parameters)
 
     def loss(codes: Float[Array, "J B K"]) -> Float[Array, "J B"]:
-        return squared_error(data, model.generator.apply(stop(parameters.generator), codes))
+        return squared_error(data, model.generate(stopped, statistics, codes, training)[0])
 
     chosen = choose(sample, loss, keys, heads, num_samples, annealing, chunk)
     return draw(sample, keys, heads, chosen[None], annealing)
 
 
+def scale_gradient(values: Any, scale: float) -> Any:
+    """The values as they are, with their gradient multiplied by `scale`."""
+    stop = jax.lax.stop_gradient
+    return jax.tree.map(lambda leaf: stop(leaf) + scale * (leaf - stop(leaf)), values)
+
+
 def variational_loss(
     parameters: Parameters,
+    statistics: Statistics,
     data: Float[Array, "B D"],
     key: Key[Array, ""],
     annealing: Annealing,
+    first: ArrayLike = 0,
     *,
     model: Model,
     sampling: Sampling,
     num_samples: int,
     kl_weight: float,
-    frobenius: float,
+    frobenius: float = 0.0,
     chunk: int | None = None,
-) -> tuple[Float[Array, ""], StepMetrics]:
-    """Loss of encoder and dictionary on a batch (eq. 11 and 12, with eq. 7 or 9 over J samples).
+) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
+    """Loss of encoder and generator on a batch (eq. 11 and 12, with eq. 7 or 9 over J samples).
 
-    The encoder descends mean_d (x_d - x_hat_d)^2 + beta KL, the dictionary
-    0.5 ||x - s A||^2 + frobenius ||A||_F^2 of the same samples; a stop-gradient keeps each loss
-    from the other's parameters.
+    Both descend mean_d (x_d - x_hat_d)^2 + beta KL. A dictionary descends 0.5 ||x - s A||^2 +
+    frobenius ||A||_F^2 of the same samples: D/2 times that gradient, and the norm's.
 
     Args:
-      parameters: of encoder and dictionary.
-      data: batch x.
+      parameters: of encoder and generator.
+      statistics: their running averages.
+      data: batch x, or a device's share of it.
       key: the step's key.
       annealing: warm-up and temperature at this step.
+      first: place of the first datum in the whole batch.
       model: encoder, posterior and generator.
       sampling: how J samples count: "max", "avg" or "iwae".
       num_samples: J.
       kl_weight: beta.
-      frobenius: weight of the dictionary's norm.
+      frobenius: weight of the dictionary's norm; zero for a generator that is a network.
       chunk: with "max", draws held in memory at once.
 
     Returns:
-      The sum of both losses, and the step's metrics.
+      The loss, and the step's metrics and moved statistics. The loss of a dictionary is of use for
+      its gradient only.
     """
-    stop = jax.lax.stop_gradient
     posterior = model.require_posterior()
-    heads = model.encode(parameters, data)
+    heads, encoder_statistics = model.encode(parameters, statistics, data, training=True)
     kl = total_kl(posterior.kl, heads)
-    keys = datum_keys(key, data.shape[0])
+    keys = datum_keys(key, data.shape[0], first)
     if sampling == "max":
-        codes = best_draws(model, parameters, data, heads, keys, num_samples, annealing, chunk)
+        codes = best_draws(
+            model, parameters, statistics, data, heads, keys, num_samples, annealing, chunk, True
+        )
     else:
         numbers = first_draws(num_samples, data.shape[0])
         codes = draw(posterior.sample, keys, heads, numbers, annealing)
 
-    generate = model.generator.apply
-    error = squared_error(data, generate(stop(parameters.generator), codes))
+    scale = model.generator.loss_scale
+    scaled = parameters._replace(generator=scale_gradient(parameters.generator, scale))
+    reconstruction, generator_statistics = model.generate(scaled, statistics, codes, training=True)
+    error = squared_error(data, reconstruction)
     losses = error + kl_weight * kl
-    encoder_loss = jnp.mean(combine(losses, sampling))
+    loss = jnp.mean(combine(losses, sampling))
 
     share = weights(losses, sampling)
-    dictionary_errors = data_term(data, generate(parameters.generator, stop(codes)))
-    dictionary_loss = jnp.mean(jnp.sum(share * dictionary_errors, axis=0))
-    dictionary_loss += frobenius_term(parameters.generator, frobenius)
-
     metrics = StepMetrics(
-        loss=encoder_loss,
+        loss=loss,
         mse=jnp.mean(jnp.sum(share * error, axis=0)),
         kl=jnp.mean(kl),
         nonzero_fraction=jnp.mean(jnp.sum(share * nonzero_fraction(codes), axis=0)),
     )
-    return encoder_loss + dictionary_loss, metrics
+    if frobenius:
+        loss += frobenius_term(parameters.generator, frobenius)
+    return loss, (metrics, Statistics(encoder_statistics, generator_statistics))
+
+
+# (penalty) -> codes of a batch, for the generator's parameters and statistics
+Solve = Callable[
+    [Parameters, Statistics, Float[Array, "B D"], Float[Array, ""]], Float[Array, "B K"]
+]
 
 
 def sparse_coding_loss(
     parameters: Parameters,
+    statistics: Statistics,
     data: Float[Array, "B D"],
     penalty: Float[Array, ""],
     *,
-    frobenius: float,
-    tolerance: float,
-    max_iterations: int,
-) -> tuple[Float[Array, ""], StepMetrics]:
-    """Objective (10) of a dictionary on a batch, the codes being FISTA's (section 4.1).
+    model: Model,
+    solve: Solve,
+    frobenius: float = 0.0,
+) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
+    """Objective (10) of a generator on a batch, its codes being a solver's (section 4.1).
 
     Args:
-      parameters: the dictionary; there is no encoder.
+      parameters: the generator's; there is no encoder.
+      statistics: the generator's running averages.
       data: batch x.
       penalty: lambda at this step.
-      frobenius: weight of the dictionary's norm.
-      tolerance: relative duality gap of the codes.
-      max_iterations: FISTA's limit.
+      model: the generator.
+      solve: codes of the batch under the parameters.
+      frobenius: weight of the dictionary's norm; zero for a generator that is a network.
 
     Returns:
-      The dictionary's loss, and the step's metrics.
+      The generator's loss, and the step's metrics and moved statistics.
     """
-    dictionary = parameters.generator
-    stopped = jax.lax.stop_gradient(dictionary)
-    codes = fista(data, stopped, penalty, tolerance=tolerance, max_iterations=max_iterations).codes
-    reconstruction = codes @ dictionary
-    data_loss = jnp.mean(data_term(data, reconstruction))
+    codes = solve(jax.lax.stop_gradient(parameters), statistics, data, penalty)
+    codes = jax.lax.stop_gradient(codes)
+    reconstruction, moved = model.generate(parameters, statistics, codes, training=True)
+    error = jnp.mean(squared_error(data, reconstruction))
     metrics = StepMetrics(
-        loss=data_loss + jnp.mean(l1_term(codes, penalty)),
-        mse=jnp.mean(squared_error(data, reconstruction)),
+        loss=jnp.mean(data_term(data, reconstruction)) + jnp.mean(l1_term(codes, penalty)),
+        mse=error,
         kl=jnp.zeros(()),
         nonzero_fraction=jnp.mean(nonzero_fraction(codes)),
     )
-    return data_loss + frobenius_term(dictionary, frobenius), metrics
+    loss = model.generator.loss_scale * error
+    if frobenius:
+        loss += frobenius_term(parameters.generator, frobenius)
+    return loss, (metrics, statistics._replace(generator=moved))

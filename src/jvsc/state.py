@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
-from jvsc.model import Model, Parameters
+from jvsc.model import Model, Parameters, Statistics
 
 
 class TrainState(NamedTuple):
@@ -19,12 +19,14 @@ class TrainState(NamedTuple):
       step: steps done.
       key: the training's random key, never changed.
       parameters: of encoder and generator.
+      statistics: their running averages, where they normalise by the batch.
       optimizer: the optimiser's state.
     """
 
     step: Int[Array, "*S"]
     key: Key[Array, "*S"]
     parameters: Parameters
+    statistics: Statistics
     optimizer: optax.OptState
 
 
@@ -33,8 +35,8 @@ def init_state(
 ) -> TrainState:
     """The state before the first step, a function of `key` alone."""
     init_key, train_key = jax.random.split(key)
-    parameters = model.init(init_key)
-    return TrainState(jnp.int32(0), train_key, parameters, optimizer.init(parameters))
+    parameters, statistics = model.init(init_key)
+    return TrainState(jnp.int32(0), train_key, parameters, statistics, optimizer.init(parameters))
 
 
 def init_states(

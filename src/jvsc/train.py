@@ -8,21 +8,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.sharding import Mesh
 from rich.console import Console
 
-from jvsc.build import build_dataset, build_loss, build_model, build_optimizer, final_annealing
+from jvsc.batches import make_prepare
+from jvsc.build import build_dataset, build_infer, build_loss, build_model, build_optimizer
 from jvsc.checkpoint import check_workdir, claim_workdir, open_checkpoints
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import describe, find_divergence, read_divergences, write_divergences
-from jvsc.epoch import make_epoch
 from jvsc.errors import DivergenceError
-from jvsc.evaluate import objective_terms, seed_parameters
-from jvsc.inference import inference_key, make_infer
+from jvsc.evaluate import seed_variables, validation_loss
+from jvsc.feed import Feed, fits_on_device, resident_feed, streamed_feed
+from jvsc.inference import inference_key
 from jvsc.logs import Row, open_log
 from jvsc.model import Model
 from jvsc.objective import StepMetrics
-from jvsc.report.figures import draw_dictionary
+from jvsc.parallel import DATA_AXIS, check_batch_size, make_mesh, replicate
+from jvsc.pictures import draw_epoch
 from jvsc.state import TrainState, init_states
 
 
@@ -55,18 +59,18 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     """
     console = console or Console()
     check_workdir(workdir, config)
+    mesh = make_mesh()
+    check_batch_size(config.batch_size, mesh.size)
     dataset = build_dataset(config)
     claim_workdir(workdir, config)
     console.print(dataset.description, markup=False, highlight=False, soft_wrap=True)
-    model = build_model(config, dataset.train.shape[1])
+    model = build_model(config, dataset.train.shape[1], DATA_AXIS)
     optimizer = build_optimizer(config, config.steps_per_epoch)
-    run_epoch = make_epoch(build_loss(config, model), optimizer, config.batch_size)
     validate = make_validate(config, model, dataset)
-    data = jax.device_put(dataset.train)
     diverged = read_divergences(workdir)
 
     with open_checkpoints(workdir, config.output.keep_last) as checkpoints:
-        state = init_states(config.seeds, model, optimizer)
+        state = replicate(init_states(config.seeds, model, optimizer), mesh)
         epoch = checkpoints.latest
         if epoch is None:
             # So that a run that diverges in its first epoch has a last good checkpoint too.
@@ -74,11 +78,14 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             checkpoints.save(epoch, state, None)
         else:
             state = checkpoints.restore(state, epoch)
+        feed = make_feed(config, model, optimizer, dataset, state, mesh)
+        if epoch:
+            feed.seek(checkpoints.restore_position(epoch))
         with open_log(workdir, epoch, config.num_epochs, config.seeds, console) as log:
             while epoch < config.num_epochs and len(diverged) < len(config.seeds):
                 before = jax.tree.map(jnp.copy, state)
                 start = time.perf_counter()
-                state, metrics = jax.block_until_ready(run_epoch(state, data))
+                state, metrics = jax.block_until_ready(feed.run_epoch(state))
                 seconds = time.perf_counter() - start
                 first_step = epoch * config.steps_per_epoch
                 found = find_divergence(metrics, state.parameters, config.seeds, first_step)
@@ -102,12 +109,43 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 log.advance(row)
                 if epoch % config.output.checkpoint_every == 0 or epoch == config.num_epochs:
                     loss = row.get("validation_loss")
-                    checkpoints.save(epoch, state, float(np.mean(loss)) if loss else None)
+                    mean_loss = float(np.mean(loss)) if loss else None
+                    checkpoints.save(epoch, state, mean_loss, feed.position())
                 if epoch in config.output.draw_epochs:
-                    dictionary = np.asarray(state.parameters.generator[0])
-                    name = f"dictionary_epoch_{epoch:04d}.png"
-                    draw_dictionary(dictionary, dataset.shape, workdir / name)
+                    draw_epoch(epoch, model, *seed_variables(state, 0), dataset, workdir)
     return Trained(state, dataset)
+
+
+def make_feed(
+    config: Config,
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    dataset: Dataset,
+    state: TrainState,
+    mesh: Mesh,
+) -> Feed:
+    """The run's epoch with its data: on the device where they fit, else streamed."""
+    arguments = feed_arguments(config, model, optimizer, dataset, mesh)
+    if fits_on_device(dataset.train, config.data.device_memory_fraction):
+        return resident_feed(dataset.train, **arguments)
+    return streamed_feed(dataset.train, keys=state.key, **arguments)
+
+
+def feed_arguments(
+    config: Config,
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    dataset: Dataset,
+    mesh: Mesh,
+) -> dict[str, Any]:
+    """What both ways to feed an epoch take."""
+    return {
+        "loss": build_loss(config, model),
+        "optimizer": optimizer,
+        "batch_size": config.batch_size,
+        "prepare": make_prepare(dataset.shape, dataset.mirrored),
+        "mesh": mesh,
+    }
 
 
 def epoch_row(epoch: int, metrics: StepMetrics, seconds: float) -> Row:
@@ -129,28 +167,16 @@ def epoch_row(epoch: int, metrics: StepMetrics, seconds: float) -> Row:
 def make_validate(
     config: Config, model: Model, dataset: Dataset
 ) -> Callable[[TrainState], list[float]]:
-    """Objective (10) on the validation set with each seed's inferred codes, as a function."""
-    infer = make_infer(
-        model,
-        num_samples=config.num_samples,
-        annealing=final_annealing(config),
-        penalty=config.fista.penalty,
-        tolerance=config.fista.tolerance,
-        max_iterations=config.fista.max_iterations,
-        chunk=config.eval.chunk,
-        sampling_chunk=config.sampling_chunk,
-    )
+    """The validation loss of each seed's inferred codes (see `validation_loss`), as a function."""
+    infer = build_infer(config, model, config.fista.tolerance, config.fista.max_iterations)
     key = inference_key(config.eval.seed)
 
     def validate(state: TrainState) -> list[float]:
         losses = []
         for index in range(len(config.seeds)):
-            parameters = seed_parameters(state, index)
-            codes, _ = infer(parameters, dataset.validation, key)
-            terms = objective_terms(
-                dataset.validation, codes, parameters.generator, config.fista.penalty
-            )
-            losses.append(sum(terms))
+            parameters, statistics = seed_variables(state, index)
+            inferred = infer(parameters, statistics, dataset.validation, key)
+            losses.append(validation_loss(config, inferred, dataset.validation.shape[1]))
         return losses
 
     return validate

@@ -4,45 +4,52 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from skimage.util import montage
 
 from jvsc.logs import Row
 
 
-def draw_dictionary(
-    dictionary: Float[np.ndarray, "K D"], shape: tuple[int, ...], path: Path
+def draw_images(
+    images: Float[np.ndarray, "N D"], shape: tuple[int, ...], path: Path, *, signed: bool = False
 ) -> Path:
-    """Draws every atom as a picture in one grid, each scaled to its own largest size, zero grey.
+    """Draws images in one grid.
 
     Args:
-      dictionary: one atom a row.
-      shape: an atom's shape as an image.
+      images: one flat image a row; in [0, 1], or signed.
+      shape: an image's shape.
       path: the PNG to write.
+      signed: scale each image to its own largest size and draw zero grey, as for atoms.
     """
-    size = np.maximum(np.abs(dictionary).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return _write(_mosaic((dictionary / size).reshape(-1, *shape)), path)
+    if signed:
+        size = np.maximum(np.abs(images).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        images = (images / size + 1) / 2
+    return _write(_mosaic(images.reshape(-1, *shape)), path)
 
 
-def draw_reconstructions(
-    rows: dict[str, Float[np.ndarray, "N D"]], shape: tuple[int, ...], path: Path
+def draw_rows(
+    rows: dict[str, Float[np.ndarray, "N D"]],
+    shape: tuple[int, ...],
+    path: Path,
+    *,
+    signed: bool = False,
 ) -> Path:
-    """Draws data above what was made of them: one row of pictures a name, one grey scale for all.
+    """Draws rows of images under each other, such as data above what was made of them.
 
     Args:
-      rows: pictures under the name that stands beside them, the data first.
-      shape: one picture's shape.
+      rows: images under the name that stands beside them.
+      shape: one image's shape.
       path: the PNG to write.
+      signed: scale all rows together by the first one's range and draw zero grey.
     """
     limit = np.percentile(np.abs(next(iter(rows.values()))), 99.5)
     count = len(next(iter(rows.values())))
     figure = Figure(figsize=(0.62 * count + 1.6, 0.72 * len(rows)))
     axes = figure.subplots(len(rows), 1, squeeze=False)
-    for axis, (name, pictures) in zip(axes[:, 0], rows.items(), strict=True):
-        tiles = montage(
-            pictures.reshape(-1, *shape), grid_shape=(1, count), padding_width=1, fill=limit
-        )
-        axis.imshow(tiles, cmap="gray", vmin=-limit, vmax=limit, interpolation="nearest")
+    for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
+        shown = (images / limit + 1) / 2 if signed else images
+        _show(axis, _tile(shown.reshape(-1, *shape), (1, count)))
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
@@ -70,14 +77,29 @@ def draw_training(rows: list[Row], seeds: tuple[int, ...], path: Path) -> Path:
     return _write(figure, path)
 
 
-def _mosaic(pictures: Float[np.ndarray, "N *shape"]) -> Figure:
-    channels = pictures.ndim - 1 if pictures.ndim == 4 else None
-    fill = [1.0] * pictures.shape[-1] if channels else 1.0
-    tiles = montage(pictures, padding_width=1, fill=fill, channel_axis=channels)
+def _tile(images: Float[np.ndarray, "N *shape"], grid: tuple[int, int] | None = None) -> np.ndarray:
+    """Images in [0, 1] side by side with white lines between; one channel as [H, W]."""
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    colour = images.ndim == 4
+    return montage(
+        images,
+        grid_shape=grid,
+        padding_width=1,
+        fill=[1.0] * images.shape[-1] if colour else 1.0,
+        channel_axis=3 if colour else None,
+    )
+
+
+def _show(axis: Axes, tiles: np.ndarray) -> None:
+    axis.imshow(np.clip(tiles, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _mosaic(images: Float[np.ndarray, "N *shape"]) -> Figure:
+    tiles = _tile(images)
     figure = Figure(figsize=(8, 8 * tiles.shape[0] / tiles.shape[1]))
     axis = figure.subplots()
-    shown = tiles if channels is None else (tiles + 1) / 2
-    axis.imshow(shown, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    _show(axis, tiles)
     axis.set_axis_off()
     return figure
 

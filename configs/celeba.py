@@ -1,0 +1,57 @@
+"""CelebA at 64x64, conv generator: Figures 6 to 8.
+
+    python -m jvsc.main --config=configs/celeba.py:METHOD --workdir=DIR --config.data.path=FOLDER
+
+METHOD is as in configs/patches.py; sparsity is 10% and K is 512 unless given. FOLDER holds
+img_align_celeba/ and list_eval_partition.txt. `METHOD,small` is a short training on 1,600 images.
+"""
+
+from ml_collections import ConfigDict
+
+from jvsc.config import experiment_config
+
+SETTINGS = {
+    "data.name": "celeba",
+    "data.num_train": 150_000,
+    "data.num_validation": 19_000,
+    "num_latents": 512,
+    "batch_size": 512,
+    "num_samples": 10,
+    "sampling_chunk": 1,
+    "kl_weight": 1e-3,
+    "encoder.optimizer": "adam",
+    "encoder.learning_rate": 3e-4,
+    "encoder.momentum": 0.5,
+    "encoder.weight_decay": 1e-5,
+    "annealing.warmup_begin": 1500,
+    "annealing.temperature_minimum": 0.005,
+    "eval.num_edges": 30,
+    "fista.penalty": 1.0,
+    "fista.max_iterations": 50,
+}
+NO_WARMUP = {"annealing.warmup_start": 1.0}
+METHOD_SETTINGS = {
+    "laplacian": NO_WARMUP,
+    "spike_and_slab": {"sparsity": 0.1},
+    "thresholded_gaussian": {"sparsity": 0.1},
+    "thresholded_gaussian_gamma": {"sparsity": 0.1},
+    "thresholded_laplacian": {"sparsity": 0.1, **NO_WARMUP},
+    "thresholded_laplacian_gamma": {"sparsity": 0.1, **NO_WARMUP},
+}
+SMALL = {
+    "seeds": (0,),
+    "num_epochs": 5,
+    "batch_size": 64,
+    "num_latents": 64,
+    "num_samples": 2,
+    "data.num_train": 1_600,
+    "data.num_validation": 200,
+    "annealing.warmup_begin": 10,
+    "annealing.warmup_increment": 2e-2,
+    "annealing.temperature_decay": 0.95,
+}
+
+
+def get_config(arguments: str = "") -> ConfigDict:
+    """The paper's settings for a method, or short ones."""
+    return experiment_config(arguments, SETTINGS, METHOD_SETTINGS, {"small": SMALL})

@@ -1,0 +1,114 @@
+"""What a run's pictures show: made here from its model, drawn in `report`."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jvsc.batches import as_float
+from jvsc.config import Config
+from jvsc.data import Dataset
+from jvsc.evaluate import Evaluation
+from jvsc.logs import read_metrics
+from jvsc.model import Model, Parameters, Statistics
+from jvsc.posteriors import Annealing
+from jvsc.report.figures import draw_images, draw_rows, draw_training
+from jvsc.sampling import datum_keys, draw, first_draws
+
+NUM_SHOWN = 16
+NUM_TRAVERSED = 10
+NUM_PRIOR_SAMPLES = 64
+
+
+def draw_run(config: Config, workdir: Path, dataset: Dataset, evaluation: Evaluation) -> list[Path]:
+    """Draws a run's training curves, generator and reconstructions.
+
+    Returns:
+      The PNGs' paths.
+    """
+    paths = [draw_training(read_metrics(workdir), config.seeds, workdir / "training.png")]
+    if evaluation.inferred is None:
+        return paths
+    model, variables = evaluation.model, (evaluation.parameters, evaluation.statistics)
+    codes = evaluation.inferred.codes
+    chosen = np.linspace(0, len(dataset.validation) - 1, NUM_SHOWN).astype(int)
+    rows = {"data": np.asarray(as_float(jnp.asarray(dataset.validation[chosen])))}
+    shown = {config.method.replace("_", "\n"): codes}
+    if config.method != "fista" and evaluation.optimal_codes is not None:
+        shown["FISTA"] = evaluation.optimal_codes
+    for name, some in shown.items():
+        rows[name] = np.asarray(model.generate(*variables, jnp.asarray(some[chosen]))[0])
+    path = workdir / "reconstructions.png"
+    paths.append(draw_rows(rows, dataset.shape, path, signed=dataset.signed))
+    if has_dictionary(evaluation.parameters):
+        atoms = np.asarray(evaluation.parameters.generator)
+        return [*paths, draw_images(atoms, dataset.shape, workdir / "dictionary.png", signed=True)]
+    images = np.asarray(model.generate(*variables, traversal(codes, int(chosen[0])))[0])
+    labelled = {f"latent {k}": row for k, row in zip(most_used(codes), images, strict=True)}
+    paths.append(draw_rows(labelled, dataset.shape, workdir / "traversals.png"))
+    if model.posterior is not None:
+        images = prior_images(model, *variables)
+        paths.append(draw_images(images, dataset.shape, workdir / "prior_samples.png"))
+    return paths
+
+
+def draw_epoch(
+    epoch: int,
+    model: Model,
+    parameters: Parameters,
+    statistics: Statistics,
+    dataset: Dataset,
+    workdir: Path,
+) -> Path | None:
+    """Draws a dictionary, or samples of a network's prior, as they are after an epoch."""
+    if has_dictionary(parameters):
+        path = workdir / f"dictionary_epoch_{epoch:04d}.png"
+        return draw_images(np.asarray(parameters.generator), dataset.shape, path, signed=True)
+    if model.posterior is None:
+        return None
+    path = workdir / f"prior_samples_epoch_{epoch:04d}.png"
+    return draw_images(prior_images(model, parameters, statistics), dataset.shape, path)
+
+
+def has_dictionary(parameters: Parameters) -> bool:
+    """Whether the generator is a dictionary, and not a network."""
+    return isinstance(parameters.generator, (jax.Array, np.ndarray))
+
+
+def prior_codes(model: Model, num_codes: int, num_latents: int) -> Float[Array, "N K"]:
+    """Codes drawn from the method's prior, with a fixed key."""
+    posterior = model.require_posterior()
+    heads = {
+        name: jnp.full((num_codes, num_latents), value) for name, value in posterior.prior.items()
+    }
+    keys = datum_keys(jax.random.key(0), num_codes)
+    return draw(posterior.sample, keys, heads, first_draws(1, num_codes), Annealing())[0]
+
+
+def prior_images(
+    model: Model, parameters: Parameters, statistics: Statistics
+) -> Float[np.ndarray, "N D"]:
+    """Data generated from codes of the prior."""
+    num_latents = jax.tree.leaves(parameters.encoder["loc"])[0].shape[-1]
+    codes = prior_codes(model, NUM_PRIOR_SAMPLES, num_latents)
+    return np.asarray(model.generate(parameters, statistics, codes)[0])
+
+
+def most_used(codes: Float[np.ndarray, "N K"]) -> list[int]:
+    """The latents of the largest mean square, the largest first."""
+    return np.argsort(-np.mean(codes**2, axis=0), kind="stable")[:NUM_TRAVERSED].tolist()
+
+
+def traversal(codes: Float[np.ndarray, "N K"], datum: int) -> Float[Array, "L T K"]:
+    """One datum's code with each of the most used latents swept in turn.
+
+    A latent sweeps evenly between plus and minus the 99th percentile of its size.
+    """
+    latents = most_used(codes)
+    limits = np.percentile(np.abs(codes[:, latents]), 99, axis=0)
+    swept = np.tile(codes[datum], (len(latents), NUM_SHOWN, 1))
+    for row, (latent, limit) in enumerate(zip(latents, limits, strict=True)):
+        swept[row, :, latent] = np.linspace(-limit, limit, NUM_SHOWN)
+    return jnp.asarray(swept)

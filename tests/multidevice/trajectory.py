@@ -1,0 +1,48 @@
+"""Trains a few epochs on this process's devices and saves what came: `trajectory.py KIND FILE`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import jax
+import numpy as np
+from models import image_config, random_images, small_config
+
+from jvsc.build import build_dataset, build_model, build_optimizer
+from jvsc.feed import streamed_feed
+from jvsc.parallel import DATA_AXIS, make_mesh, replicate
+from jvsc.state import init_states
+from jvsc.train import feed_arguments, make_feed
+
+NUM_EPOCHS = 2
+
+
+def trajectory(kind: str) -> dict[str, np.ndarray]:
+    """Losses and last parameters; kind is linear, conv or conv_streamed."""
+    if kind == "linear":
+        config = small_config(batch_size=40, num_samples=3, data__num_train=400)
+        dataset = build_dataset(config)
+    else:
+        config = image_config(num_samples=3, sampling_chunk=2)
+        dataset = random_images(config)
+    mesh = make_mesh()
+    model = build_model(config, dataset.train.shape[1], DATA_AXIS)
+    optimizer = build_optimizer(config, config.steps_per_epoch)
+    state = replicate(init_states(config.seeds, model, optimizer), mesh)
+    if kind == "conv_streamed":
+        arguments = feed_arguments(config, model, optimizer, dataset, mesh)
+        feed = streamed_feed(dataset.train, keys=state.key, segment_bytes=100_000, **arguments)
+    else:
+        feed = make_feed(config, model, optimizer, dataset, state, mesh)
+    losses = []
+    for _ in range(NUM_EPOCHS):
+        state, metrics = feed.run_epoch(state)
+        losses.append(np.asarray(metrics.loss))
+    leaves = jax.tree.leaves((state.parameters, state.statistics))
+    flat = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
+    return {"losses": np.concatenate(losses, axis=1), "parameters": flat}
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[2], devices=jax.device_count(), **trajectory(sys.argv[1]))

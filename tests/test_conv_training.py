@@ -1,0 +1,145 @@
+"""Conv runs through the one trainer: selection, memory, bfloat16, evaluation, continuing."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import assert_trees_equal, image_config, random_images
+
+import jvsc.train
+from jvsc.build import build_loss, build_model, build_optimizer
+from jvsc.data import load_fashion_mnist
+from jvsc.evaluate import evaluate_run
+from jvsc.feed import resident_feed
+from jvsc.logs import read_metrics
+from jvsc.networks import ARCHITECTURES
+from jvsc.objective import variational_loss
+from jvsc.parallel import DATA_AXIS, make_mesh, replicate
+from jvsc.pictures import draw_run, prior_codes
+from jvsc.posteriors import METHODS, Annealing
+from jvsc.state import init_states
+from jvsc.train import feed_arguments, train
+
+
+@pytest.fixture
+def made_up_images(monkeypatch):
+    """Random images in place of Fashion-MNIST."""
+    monkeypatch.setattr(jvsc.train, "build_dataset", random_images)
+
+
+def method_config(method, **changes):
+    threshold = 0.1 if METHODS[method].threshold_of else None
+    return image_config(method=method, threshold=threshold, **changes)
+
+
+@pytest.mark.parametrize("method", ["fista", "spike_and_slab", "thresholded_gaussian_gamma"])
+def test_methods_train_evaluate_and_draw(method, tmp_path, made_up_images):
+    config = method_config(method, seeds=(0, 1), num_samples=2, output__draw_epochs=(1,))
+    train(config, tmp_path)
+    dataset = random_images(config)
+    evaluation = evaluate_run(config, tmp_path, dataset)
+    metrics = evaluation.report["metrics"]
+    assert all(np.isfinite(metrics["mse"]))
+    assert metrics["validation_loss"] == pytest.approx(
+        read_metrics(tmp_path)[-1]["validation_loss"], rel=1e-4
+    )
+    names = {path.name for path in draw_run(config, tmp_path, dataset, evaluation)}
+    expected = {"training.png", "reconstructions.png", "traversals.png"}
+    assert names == expected | ({"prior_samples.png"} if method != "fista" else set())
+    assert (tmp_path / "prior_samples_epoch_0001.png").exists() == (method != "fista")
+
+
+def test_a_conv_run_continues_where_it_stopped(tmp_path, made_up_images, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    config = method_config("thresholded_laplacian", num_samples=2, output__draw_epochs=(1,))
+    whole = train(config, tmp_path / "whole").state
+    with monkeypatch.context() as patch:
+        patch.setattr(jvsc.train, "draw_epoch", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "parts")
+    assert_trees_equal(train(config, tmp_path / "parts").state, whole)
+    assert [row["epoch"] for row in read_metrics(tmp_path / "parts")] == [1, 2]
+
+
+def step_memory(config, num_samples, chunk):
+    """Bytes of working memory of one compiled gradient step."""
+    architecture = ARCHITECTURES.get(config.data.name)
+    num_features = 784 if architecture else 256
+    model = build_model(config, num_features)
+    loss = partial(
+        variational_loss,
+        model=model,
+        sampling="max",
+        num_samples=num_samples,
+        kl_weight=1e-2,
+        chunk=chunk,
+    )
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    data = jax.ShapeDtypeStruct((config.batch_size, num_features), jnp.float32)
+    step = jax.jit(
+        lambda variables, data: jax.grad(loss, has_aux=True)(
+            *variables, data, jax.random.key(0), Annealing()
+        )
+    )
+    return step.lower(variables, data).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "patches"])
+def test_memory_at_20_samples_is_at_most_1_3_times_that_at_one(name):
+    config = image_config(data__name=name, batch_size=64, num_latents=64)
+    one, twenty = step_memory(config, 1, None), step_memory(config, 20, 1)
+    assert twenty <= 1.3 * one
+    assert step_memory(config, 20, None) > 1.3 * one  # what the chunks are for
+
+
+def test_prior_codes_are_sparse_as_the_prior_says():
+    config = method_config("thresholded_laplacian")
+    model = build_model(config, 784)
+    codes = np.asarray(prior_codes(model, 2000, 10))
+    expected = np.exp(-0.1 / 0.1)
+    error = np.sqrt(expected * (1 - expected) / codes.size)
+    assert abs((codes != 0).mean() - expected) < 5 * error
+
+
+def test_bfloat16_trains_as_float32_does_on_real_images(fashion_mnist):
+    """200 steps of the best of two samples; the last hundred's mean loss within 3%."""
+    dataset = load_fashion_mnist(str(fashion_mnist), num_train=3200, num_validation=100)
+    means = {}
+    for dtype in ("float32", "bfloat16"):
+        config = image_config(
+            compute_dtype=dtype, batch_size=32, num_samples=2, num_epochs=2, data__num_train=3200
+        )
+        mesh = make_mesh()
+        model = build_model(config, 784, DATA_AXIS)
+        optimizer = build_optimizer(config, config.steps_per_epoch)
+        state = replicate(init_states(config.seeds, model, optimizer), mesh)
+        arguments = feed_arguments(config, model, optimizer, dataset, mesh)
+        feed = resident_feed(dataset.train, **arguments)
+        for _ in range(2):
+            state, metrics = feed.run_epoch(state)
+        means[dtype] = float(np.mean(metrics.loss))
+        assert {leaf.dtype for leaf in jax.tree.leaves(state.parameters)} == {jnp.dtype("float32")}
+    assert means["bfloat16"] != means["float32"]
+    assert means["bfloat16"] == pytest.approx(means["float32"], rel=0.03)
+
+
+def test_the_loss_of_a_conv_model_reaches_encoder_and_generator():
+    config = method_config("thresholded_laplacian", num_samples=3)
+    dataset = random_images(config)
+    model = build_model(config, 784)
+    loss = build_loss(config, model)
+    parameters, statistics = model.init(jax.random.key(0))
+    data = jnp.asarray(dataset.train[:16] / 255, jnp.float32)
+    gradient, (_, moved) = jax.jit(jax.grad(loss, has_aux=True))(
+        parameters, statistics, data, jax.random.key(1), jnp.int32(0), 0
+    )
+    for leaf in jax.tree.leaves(gradient):
+        assert np.isfinite(leaf).all()
+    for part in (gradient.encoder, gradient.generator):
+        assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(part)) > 1e-5
+    changed = jax.tree.map(lambda one, other: bool((one != other).any()), moved, statistics)
+    assert all(jax.tree.leaves(changed))
