@@ -15,8 +15,9 @@ install: .venv/installed
 demo: install
 	$(BIN)/python -m jvsc.main
 
+# Compiling is most of the tests' work, and one process compiles on one core.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
