@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow lint type format bench lock clean
+.PHONY: install demo test test-slow lint type format lock clean
 
 install: .venv/installed
 
