@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow lint type format lock clean
+.PHONY: install reference demo test test-slow bench lint type format lock clean
 
 install: .venv/installed
 
@@ -12,6 +12,10 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
+# What benchmarks and some tests compare with.
+reference: install
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[reference]'
+
 demo: install
 	$(BIN)/python -m jvsc.main
 
@@ -21,6 +25,9 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+bench: reference
+	$(BIN)/python -m benchmarks
 
 lint: install
 	$(BIN)/ruff check .

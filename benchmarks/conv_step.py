@@ -1,0 +1,68 @@
+"""One Fashion-MNIST training step of the conv model against PyTorch's."""
+
+from functools import partial
+
+import torch
+
+from benchmarks.pytorch_conv import make_step
+from benchmarks.timing import compare
+from benchmarks.workload import Comparison, training_steps
+
+NUM_LATENTS, THRESHOLD = 64, 0.52
+# A training is one program an epoch: many steps a call, as in use.
+OUR_STEPS, THEIR_STEPS = 16, 2
+
+
+def measure() -> list[Comparison]:
+    """Batch 128 with one sample, and batch 64 with the best of twenty."""
+    return [
+        *_compare(batch_size=128, num_samples=1, target=1.2),
+        *_compare(batch_size=64, num_samples=20, target=4.0),
+    ]
+
+
+def _compare(batch_size: int, num_samples: int, target: float) -> list[Comparison]:
+    images = torch.rand(2048, 1, 28, 28)
+    build = partial(
+        make_step,
+        num_latents=NUM_LATENTS,
+        batch_size=batch_size,
+        num_samples=num_samples,
+        threshold=THRESHOLD,
+    )
+    overrides = {
+        "batch_size": batch_size,
+        "num_samples": num_samples,
+        "num_latents": NUM_LATENTS,
+        "threshold": THRESHOLD,
+    }
+    opponents = {
+        "PyTorch": build(images),
+        "PyTorch, channels last": build(images.to(memory_format=torch.channels_last)),
+    }
+    if num_samples > 1:
+        opponents["PyTorch, differentiates all J"] = build(images, select=False)
+    contestants = {
+        "jvsc": training_steps("fmnist.py:thresholded_gaussian", overrides, (28, 28, 1), OUR_STEPS)
+    }
+    for name, step in opponents.items():
+        contestants[name] = partial(_repeat, step)
+    times = compare(contestants)
+    ours = times["jvsc"]
+    return [
+        Comparison(
+            workload=f"Fashion-MNIST conv step, batch {batch_size}, J={num_samples}",
+            opponent=name,
+            ours=1e3 * ours.median / OUR_STEPS,
+            theirs=1e3 * times[name].median / THEIR_STEPS,
+            unit="ms",
+            ours_first=ours.first,
+            target=target,
+        )
+        for name in opponents
+    ]
+
+
+def _repeat(step) -> None:
+    for _ in range(THEIR_STEPS):
+        step()
