@@ -349,3 +349,32 @@ def test_priors_that_are_not_positive_are_refused(make):
 def test_fista_has_no_posterior():
     with pytest.raises(ValueError, match="has no posterior"):
         build_posterior("fista")
+
+
+# The importance-weighted bound's draws
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "fista"])
+def test_the_log_ratios_mean_is_minus_the_divergence(method):
+    # Unweighted, as the densities are; the Laplacian's noise is clipped beyond probability 1e-6.
+    posterior = build_posterior(method, Hyperparameters(threshold_kl_weight=1.0))
+    num_draws = 40_000
+    heads = {
+        name: jnp.asarray([value, value + 0.3, value - 0.2])
+        for name, value in posterior.prior.items()
+    }
+    keys = jax.random.split(jax.random.key(3), num_draws)
+    codes, ratios = jax.vmap(lambda key: posterior.weighed_sample(key, heads, Annealing()))(keys)
+    again = jax.vmap(lambda key: posterior.sample(key, heads, Annealing()))(keys)
+    np.testing.assert_array_equal(codes, again)
+    ratios = np.asarray(ratios, np.float64)
+    error = ratios.std(axis=0) / np.sqrt(num_draws)
+    # Five standard errors, fixed key; 21 comparisons.
+    np.testing.assert_array_less(
+        np.abs(ratios.mean(axis=0) + np.asarray(posterior.kl(heads))), 5 * error + 1e-5
+    )
+    # Importance weights of a posterior have mean one under it.
+    weights = np.exp(ratios)
+    np.testing.assert_array_less(
+        np.abs(weights.mean(axis=0) - 1), 6 * weights.std(axis=0) / np.sqrt(num_draws) + 1e-4
+    )

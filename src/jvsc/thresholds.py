@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import distrax
 import jax
@@ -139,11 +139,13 @@ class Threshold(NamedTuple):
       prior: heads at which it follows its prior; none where it is fixed.
       sample: `(key, heads of one datum) -> threshold`, scalar or [K].
       kl: `heads -> KL to the prior`, [..., K], as it enters the bound.
+      log_ratio: `(threshold, heads) -> log p - log q` of a threshold drawn, [K]; not weighted.
     """
 
     prior: dict[str, float]
     sample: Callable[[Key[Array, ""], Heads], Float[Array, "#K"] | float]
     kl: Callable[[Heads], Float[Array, "*B K"] | float]
+    log_ratio: Callable[[Any, Heads], Float[Array, " K"] | float]
 
 
 def fixed(threshold: float) -> Threshold:
@@ -154,7 +156,9 @@ def fixed(threshold: float) -> Threshold:
     """
     if not threshold > 0:
         raise UserError(f"threshold is {threshold}; give a positive number")
-    return Threshold({}, lambda key, heads: threshold, lambda heads: 0.0)
+    return Threshold(
+        {}, lambda key, heads: threshold, lambda heads: 0.0, lambda threshold, heads: 0.0
+    )
 
 
 def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Threshold:
@@ -190,11 +194,15 @@ def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Th
     def kl(heads: Heads) -> Float[Array, "*B K"]:
         return kl_weight * jnp.asarray(distrax.Gamma(*parameters(heads)).kl_divergence(prior))
 
+    def log_ratio(threshold: Float[Array, " K"], heads: Heads) -> Float[Array, " K"]:
+        posterior = distrax.Gamma(*parameters(heads))
+        return jnp.asarray(prior.log_prob(threshold)) - jnp.asarray(posterior.log_prob(threshold))
+
     at_prior = {
         "log_concentration": math.log(concentration),
         "log_rate": math.log(concentration / mean),
     }
-    return Threshold(at_prior, sample, kl)
+    return Threshold(at_prior, sample, kl, log_ratio)
 
 
 def _check(sparsity: float, scale: float) -> None:

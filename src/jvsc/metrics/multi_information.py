@@ -1,7 +1,7 @@
 """Multi-information of discretised codes (section 4.1.1 of the paper)."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 # Edges just beside zero give exact zeros a bin of their own.
 ZERO_EDGE = 1e-50
@@ -10,6 +10,17 @@ ZERO_EDGE = 1e-50
 def bin_edges(num_edges: int = 20, limit: float = 2.0) -> Float[np.ndarray, " E"]:
     """`linspace(-limit, limit, num_edges)` and +-1e-50 (SPEC section 7), float64, sorted."""
     return np.sort(np.append(np.linspace(-limit, limit, num_edges), [-ZERO_EDGE, ZERO_EDGE]))
+
+
+def digitise(
+    codes: Float[np.ndarray, "N K"], num_edges: int = 20
+) -> tuple[Integer[np.ndarray, "N K"], int]:
+    """The bin of each latent among `bin_edges`, and the number of bins."""
+    edges = bin_edges(num_edges)
+    num_bins = len(edges) + 1
+    return np.digitize(codes.astype(np.float64), edges).astype(
+        np.min_scalar_type(num_bins)
+    ), num_bins
 
 
 def entropy(counts: np.ndarray) -> float:
@@ -31,9 +42,8 @@ def multi_information(codes: Float[np.ndarray, "N K"], num_edges: int = 20) -> f
     Returns:
       A number of bits, at least zero up to rounding.
     """
-    edges = bin_edges(num_edges)
-    digits = np.digitize(codes.astype(np.float64), edges).astype(np.min_scalar_type(len(edges)))
-    marginal = sum(entropy(np.bincount(column, minlength=len(edges) + 1)) for column in digits.T)
+    digits, num_bins = digitise(codes, num_edges)
+    marginal = sum(entropy(np.bincount(column, minlength=num_bins)) for column in digits.T)
     rows = (
         np.ascontiguousarray(digits)
         .view(np.dtype((np.void, digits.itemsize * digits.shape[1])))

@@ -23,6 +23,10 @@ class Annealing(NamedTuple):
 
 Sample = Callable[[Key[Array, ""], Heads, Annealing], Float[Array, " K"]]
 Divergence = Callable[[Heads], Float[Array, "*B K"]]
+# (key, heads, annealing) -> a draw's code [K], and log p(z) - log q(z) of each of its latents [K]
+WeighedSample = Callable[
+    [Key[Array, ""], Heads, Annealing], tuple[Float[Array, " K"], Float[Array, " K"]]
+]
 
 
 class Posterior(NamedTuple):
@@ -32,11 +36,14 @@ class Posterior(NamedTuple):
       prior: heads at which it is the prior, the same number for every latent.
       sample: `(key, heads, annealing) -> code [K]`, one reparameterised draw for one datum.
       kl: `heads -> KL(q || p)` for each latent, [..., K].
+      weighed_sample: `sample`'s draw with the log ratio of prior to posterior where the divergence
+        acts: of the base sample and of an inferred threshold, for the importance-weighted bound.
     """
 
     prior: dict[str, float]
     sample: Sample
     kl: Divergence
+    weighed_sample: WeighedSample
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -51,17 +58,25 @@ class LocationScale(NamedTuple):
       prior: heads at which it is the prior; one of them is "loc".
       noise: `(key, heads, annealing) -> scaled noise [K]` for one datum.
       kl: `heads -> KL(q || p)` for each latent, [..., K].
+      log_ratio: `(noise, heads) -> log p(loc + noise) - log q(loc + noise)` for each latent.
     """
 
     prior: dict[str, float]
     noise: Sample
     kl: Divergence
+    log_ratio: Callable[[Float[Array, " K"], Heads], Float[Array, " K"]]
 
 
 def as_posterior(base: LocationScale) -> Posterior:
     """The base family itself as a posterior, without a threshold: samples are never zero."""
 
     def sample(key: Key[Array, ""], heads: Heads, annealing: Annealing) -> Float[Array, " K"]:
-        return heads["loc"] + base.noise(key, heads, annealing)
+        return weighed_sample(key, heads, annealing)[0]
 
-    return Posterior(base.prior, sample, base.kl)
+    def weighed_sample(
+        key: Key[Array, ""], heads: Heads, annealing: Annealing
+    ) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
+        noise = base.noise(key, heads, annealing)
+        return heads["loc"] + noise, base.log_ratio(noise, heads)
+
+    return Posterior(base.prior, sample, base.kl, weighed_sample)

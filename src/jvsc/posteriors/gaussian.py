@@ -50,5 +50,9 @@ def gaussian(variance: float = 0.1) -> LocationScale:
     def kl(heads: Heads) -> Float[Array, "*B K"]:
         return gaussian_kl(heads["loc"], heads["log_variance"], variance)
 
+    def log_ratio(noise: Float[Array, " K"], heads: Heads) -> Float[Array, " K"]:
+        prior = -0.5 * (math.log(variance) + (heads["loc"] + noise) ** 2 / variance)
+        return prior + 0.5 * (heads["log_variance"] + noise**2 * jnp.exp(-heads["log_variance"]))
+
     prior = {"loc": 0.0, "log_variance": math.log(variance)}
-    return LocationScale(prior, noise, kl)
+    return LocationScale(prior, noise, kl, log_ratio)

@@ -63,4 +63,8 @@ def laplacian(scale: float = 0.1) -> LocationScale:
     def kl(heads: Heads) -> Float[Array, "*B K"]:
         return laplacian_kl(heads["loc"], heads["log_scale"], scale)
 
-    return LocationScale({"loc": 0.0, "log_scale": math.log(scale)}, noise, kl)
+    def log_ratio(noise: Float[Array, " K"], heads: Heads) -> Float[Array, " K"]:
+        prior = -math.log(scale) - jnp.abs(heads["loc"] + noise) / scale
+        return prior + heads["log_scale"] + jnp.abs(noise) * jnp.exp(-heads["log_scale"])
+
+    return LocationScale({"loc": 0.0, "log_scale": math.log(scale)}, noise, kl, log_ratio)

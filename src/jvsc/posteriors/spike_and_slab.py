@@ -58,17 +58,33 @@ def spike_and_slab(sparsity: float = 0.1, variance: float = 0.1) -> Posterior:
     slab_family = gaussian(variance)
     prior_spike = distrax.Bernoulli(probs=sparsity)
 
-    def sample(key: Key[Array, ""], heads: Heads, annealing: Annealing) -> Float[Array, " K"]:
+    def spike_of_slab(key: Key[Array, ""], heads: Heads, annealing: Annealing):
         slab_key, spike_key = jax.random.split(key)
         w = jnp.asarray(annealing.warmup)
         scale = w * jnp.exp(heads["log_variance"] / 2) + jnp.sqrt(1 - w)
         slab = w * heads["loc"] + scale * jax.random.normal(slab_key, heads["loc"].shape)
         probability = spike_probability(heads["log_spike"])
-        return relaxed_spike(spike_key, probability, annealing.temperature) * slab
+        return relaxed_spike(spike_key, probability, annealing.temperature), slab
+
+    def sample(key: Key[Array, ""], heads: Heads, annealing: Annealing) -> Float[Array, " K"]:
+        spike, slab = spike_of_slab(key, heads, annealing)
+        return spike * slab
+
+    def weighed_sample(
+        key: Key[Array, ""], heads: Heads, annealing: Annealing
+    ) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
+        spike, slab = spike_of_slab(key, heads, annealing)
+        probability = spike_probability(heads["log_spike"])
+        on = jnp.log(sparsity) - jnp.log(probability)
+        off = jnp.log1p(-sparsity) - jnp.log1p(-probability)
+        # Where the spike is zero the slab is not drawn, as in the divergence.
+        of_slab = slab_family.log_ratio(slab - heads["loc"], heads)
+        return spike * slab, jnp.where(spike > 0.5, on + of_slab, off)
 
     def kl(heads: Heads) -> Float[Array, "*B K"]:
         probability = spike_probability(heads["log_spike"])
         spike_kl = jnp.asarray(distrax.Bernoulli(probs=probability).kl_divergence(prior_spike))
         return probability * slab_family.kl(heads) + spike_kl
 
-    return Posterior(slab_family.prior | {"log_spike": math.log(sparsity)}, sample, kl)
+    prior = slab_family.prior | {"log_spike": math.log(sparsity)}
+    return Posterior(prior, sample, kl, weighed_sample)

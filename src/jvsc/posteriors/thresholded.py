@@ -30,11 +30,18 @@ def thresholded(
     apply_threshold = ESTIMATORS[estimator]
 
     def sample(key: Key[Array, ""], heads: Heads, annealing: Annealing) -> Float[Array, " K"]:
-        noise_key, threshold_key = jax.random.split(key)
-        noise = base.noise(noise_key, heads, annealing)
-        return apply_threshold(heads["loc"], noise, threshold.sample(threshold_key, heads))
+        return weighed_sample(key, heads, annealing)[0]
 
     def kl(heads: Heads) -> Float[Array, "*B K"]:
         return base.kl(heads) + threshold.kl(heads)
 
-    return Posterior(base.prior | threshold.prior, sample, kl)
+    def weighed_sample(
+        key: Key[Array, ""], heads: Heads, annealing: Annealing
+    ) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
+        noise_key, threshold_key = jax.random.split(key)
+        noise = base.noise(noise_key, heads, annealing)
+        value = threshold.sample(threshold_key, heads)
+        code = apply_threshold(heads["loc"], noise, value)
+        return code, base.log_ratio(noise, heads) + threshold.log_ratio(value, heads)
+
+    return Posterior(base.prior | threshold.prior, sample, kl, weighed_sample)

@@ -1,0 +1,64 @@
+"""Signal-to-noise ratio of gradient estimates (Rainforth et al. 2018)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+# Keeps the ratio finite where a gradient never varies (SPEC section 7).
+SMALLEST_DEVIATION = 1e-9
+
+
+def gradient_snr(
+    gradient: Callable[[Key[Array, ""]], Any], keys: Key[Array, " draws"], chunk: int = 10
+) -> Any:
+    """|mean g| / (std g + 1e-9) of every parameter over independent draws.
+
+    Means and variances are merged chunk by chunk (Chan et al. 1983), so memory does not grow with
+    the number of draws. May be jitted.
+
+    Args:
+      gradient: one draw's gradient, a pytree.
+      keys: one a draw.
+      chunk: draws computed side by side; a remainder is computed apart.
+
+    Returns:
+      The ratios, in the gradient's tree.
+    """
+    num_draws = keys.shape[0]
+    chunk = min(chunk, num_draws)
+    whole, rest = divmod(num_draws, chunk)
+    shapes = jax.eval_shape(gradient, keys[0])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), shapes)
+
+    def merge(moments, keys):
+        count, mean, squares = moments
+        some = jax.vmap(gradient)(keys)
+        new = keys.shape[0]
+        new_mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), some)
+        new_squares = jax.tree.map(
+            lambda leaf, centre: jnp.sum((leaf - centre) ** 2, axis=0), some, new_mean
+        )
+        total = count + new
+        delta = jax.tree.map(jnp.subtract, new_mean, mean)
+        mean = jax.tree.map(lambda old, step: old + step * new / total, mean, delta)
+        squares = jax.tree.map(
+            lambda old, added, step: old + added + step**2 * count * new / total,
+            squares,
+            new_squares,
+            delta,
+        )
+        return (total, mean, squares), None
+
+    first = keys[: whole * chunk].reshape(whole, chunk)
+    moments, _ = jax.lax.scan(merge, (jnp.float32(0), zeros, zeros), first)
+    if rest:
+        moments, _ = merge(moments, keys[whole * chunk :])
+    _, mean, squares = moments
+    return jax.tree.map(
+        lambda centre, total: jnp.abs(centre) / (jnp.sqrt(total / num_draws) + SMALLEST_DEVIATION),
+        mean,
+        squares,
+    )

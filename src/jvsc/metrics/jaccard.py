@@ -1,0 +1,23 @@
+"""Consistency of the supports of several codes of one datum (eq. 13)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def jaccard_consistency(supports: Bool[Array, "J *B K"]) -> Float[Array, "*B"]:
+    """Mean Jaccard index |A and B| / |A or B| over all pairs of J supports (eq. 13).
+
+    Args:
+      supports: which latents are not zero in each of J >= 2 codes of a datum.
+
+    Returns:
+      A number in [0, 1] for each datum; two empty supports are alike, so they count as 1.
+    """
+    support = jnp.moveaxis(supports, 0, -2).astype(jnp.float32)
+    num_codes = support.shape[-2]
+    shared = support @ jnp.swapaxes(support, -1, -2)
+    sizes = jnp.sum(support, axis=-1)
+    either = sizes[..., :, None] + sizes[..., None, :] - shared
+    index = jnp.where(either > 0, shared / jnp.maximum(either, 1.0), 1.0)
+    pairs = jnp.triu(jnp.ones((num_codes, num_codes)), k=1)
+    return jnp.sum(index * pairs, axis=(-1, -2)) / jnp.sum(pairs)

@@ -1,0 +1,29 @@
+"""The linear dictionary that a nonlinear model's codes stand for (section 4.2)."""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def estimated_dictionary(
+    data: Float[np.ndarray, "N D"], codes: Float[np.ndarray, "N K"], chunk: int = 10_000
+) -> Float[np.ndarray, "K D"]:
+    """The dictionary of least squared error for given codes: pinv(C_ss) C_sx (Isely et al. 2010).
+
+    SPEC writes C_xs pinv(C_ss) with an atom a column. The moments are those about zero.
+
+    Args:
+      data: x.
+      codes: s.
+      chunk: rows taken at once.
+
+    Returns:
+      One atom a row; zero for a latent that is never used.
+    """
+    num_latents = codes.shape[1]
+    second = np.zeros((num_latents, num_latents))
+    cross = np.zeros((num_latents, data.shape[1]))
+    for first in range(0, len(codes), chunk):
+        s = codes[first : first + chunk].astype(np.float64)
+        second += s.T @ s
+        cross += s.T @ data[first : first + chunk]
+    return np.linalg.pinv(second, hermitian=True) @ cross

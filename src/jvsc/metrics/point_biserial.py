@@ -1,0 +1,30 @@
+"""Correlation of latents with binary attributes."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def point_biserial(
+    codes: Float[np.ndarray, "N K"], attributes: Bool[np.ndarray, "N A"]
+) -> Float[np.ndarray, "K A"]:
+    """Point-biserial correlation (M1 - M0) / std * sqrt(n1 n0 / n^2) (SPEC section 7).
+
+    Args:
+      codes: s.
+      attributes: whether each datum has each attribute.
+
+    Returns:
+      Correlations in [-1, 1]; zero where a latent never varies or an attribute is all or none.
+    """
+    codes = codes.astype(np.float64)
+    has = attributes.astype(np.float64)
+    ones, zeros = has.sum(axis=0), (1 - has).sum(axis=0)
+    # Written as a difference of means, as the formula has it.
+    mean_of_ones = codes.T @ has / np.maximum(ones, 1)
+    mean_of_zeros = codes.T @ (1 - has) / np.maximum(zeros, 1)
+    deviation = codes.std(axis=0)[:, None]
+    share = np.sqrt(ones * zeros) / len(codes)
+    varies = (deviation > 0) & (ones > 0) & (zeros > 0)
+    return np.where(
+        varies, (mean_of_ones - mean_of_zeros) / np.where(varies, deviation, 1) * share, 0.0
+    )

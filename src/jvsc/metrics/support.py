@@ -1,0 +1,44 @@
+"""How often and how strongly each latent is used, and how much of the data codes explain."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+
+class SupportStatistics(NamedTuple):
+    """Of each latent over the data.
+
+    Attributes:
+      frequency: share of the data in which it is not exactly zero, [K].
+      mean_size: its mean |s| where it is not zero, [K]; zero for a latent never used.
+    """
+
+    frequency: Float[np.ndarray, " K"]
+    mean_size: Float[np.ndarray, " K"]
+
+
+def support_statistics(codes: Float[np.ndarray, "N K"]) -> SupportStatistics:
+    """Frequency and mean size of each latent."""
+    active = codes != 0
+    counts = active.sum(axis=0)
+    size = np.abs(codes).sum(axis=0, dtype=np.float64) / np.maximum(counts, 1)
+    return SupportStatistics(counts / len(codes), size)
+
+
+def active_latents(codes: Float[np.ndarray, "N K"]) -> Integer[np.ndarray, " K+1"]:
+    """How many data have 0, 1, .. K latents that are not zero."""
+    return np.bincount((codes != 0).sum(axis=1), minlength=codes.shape[1] + 1)
+
+
+def explained_variance(
+    data: Float[np.ndarray, "N D"], squared_error: Float[np.ndarray, " N"]
+) -> float:
+    """1 - (mean squared error) / (variance of the data about their mean), pooled over pixels.
+
+    Args:
+      data: x.
+      squared_error: of each datum, mean over its pixels.
+    """
+    variance = np.mean(data.var(axis=0, dtype=np.float64))
+    return float(1 - np.mean(squared_error, dtype=np.float64) / variance)
