@@ -1,8 +1,8 @@
 """Data sources; each gives the same small `Dataset`."""
 
 from jvsc.data.celeba import load_celeba
-from jvsc.data.dataset import Dataset
+from jvsc.data.dataset import Dataset, Labels
 from jvsc.data.fashion_mnist import load_fashion_mnist
 from jvsc.data.patches import load_patches
 
-__all__ = ["Dataset", "load_celeba", "load_fashion_mnist", "load_patches"]
+__all__ = ["Dataset", "Labels", "load_celeba", "load_fashion_mnist", "load_patches"]

@@ -2,14 +2,15 @@
 
 import io
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from jvsc.data.dataset import Dataset
+from jvsc.data.dataset import Dataset, Labels
 from jvsc.data.image_cache import CachedImages, Progress, Recipe, cached_images
 from jvsc.data.prepared import EncodedImages, fingerprint, prepared_images
 from jvsc.errors import UserError
@@ -20,6 +21,7 @@ CROP = 140
 # Training and validation in the official list; 2 are the test images.
 PARTITIONS = ("0", "1")
 PARTITION_FILE = "list_eval_partition.txt"
+ATTRIBUTE_FILE = "list_attr_celeba.txt"
 IMAGE_FOLDER = "img_align_celeba"
 # How many corrupt images the description names.
 NAMED = 5
@@ -50,7 +52,7 @@ def load_celeba(
       progress: told how many of how many images of a split are decoded.
 
     Returns:
-      Bytes, [N, D] and [M, D], D = image_size^2 * 3.
+      Bytes, [N, D] and [M, D], D = image_size^2 * 3, and the attributes where there are any.
 
     Raises:
       UserError: for data that are missing or too few, or a cache that cannot be written.
@@ -58,9 +60,11 @@ def load_celeba(
     if path:
         source = Path(path).expanduser()
         splits = folder_faces(source)
+        attributes = folder_attributes(source)
     else:
         source = "tensorflow-datasets"
         splits = prepared_faces(tfds_dir)
+        attributes = prepared_attributes(splits)
     folder = Path(cache_dir).expanduser() if cache_dir else default_cache()
     caches = []
     counts = {"train": num_train, "validation": num_validation}
@@ -79,7 +83,70 @@ def load_celeba(
         f"resized to {image_size}x{image_size}{remarks(splits, caches)}"
     )
     train, validation = (cache.pixels for cache in caches)
-    return Dataset(train, validation, (image_size, image_size, 3), description, mirrored=True)
+    used = [
+        cached_names(split, cache, count)
+        for split, cache, count in zip(splits, caches, counts.values(), strict=True)
+    ]
+    return Dataset(
+        train,
+        validation,
+        (image_size, image_size, 3),
+        description,
+        mirrored=True,
+        read_labels=attributes and partial(labels_of, attributes, *used),
+    )
+
+
+# Reads the attributes' names, and which of them each of some images has.
+ReadAttributes = Callable[[int, list[str]], tuple[tuple[str, ...], Bool[np.ndarray, "N A"]]]
+
+
+def labels_of(attributes: ReadAttributes, train: list[str], validation: list[str]) -> Labels:
+    """Attributes of the images that are used."""
+    names, of_train = attributes(0, train)
+    return Labels(names, of_train, attributes(1, validation)[1], exclusive=False)
+
+
+def cached_names(split: EncodedImages, cache: CachedImages, count: int) -> list[str]:
+    """Names of the images in a cache, in order."""
+    corrupt = set(cache.corrupt)
+    return [name for name in split.names if name not in corrupt][:count]
+
+
+def folder_attributes(folder: Path) -> ReadAttributes | None:
+    """How the attributes of images in the official folder are read, if it has the file."""
+    file = folder / ATTRIBUTE_FILE
+    if not file.is_file():
+        return None
+
+    def read(split: int, images: list[str]) -> tuple[tuple[str, ...], Bool[np.ndarray, "N A"]]:
+        del split
+        lines = file.read_text().splitlines()[1:]
+        names = tuple(lines[0].split()) if lines else ()
+        rows = {words[0]: words[1:] for words in map(str.split, lines[1:]) if words}
+        bad = next((n for n in images if len(rows.get(n, ())) != len(names)), None)
+        if bad is not None or not names:
+            raise UserError(
+                f"{file} does not give {len(names)} attributes of {bad}; fetch it again, or remove "
+                "it to go on without attributes"
+            )
+        return names, np.asarray([[word == "1" for word in rows[name]] for name in images])
+
+    return read
+
+
+def prepared_attributes(splits: list[EncodedImages]) -> ReadAttributes:
+    """How the attributes of images from tensorflow-datasets are read."""
+
+    def read(split: int, images: list[str]) -> tuple[tuple[str, ...], Bool[np.ndarray, "N A"]]:
+        label = splits[split].label
+        assert label is not None
+        places = {name: index for index, name in enumerate(splits[split].names)}
+        rows = [label(places[name]) for name in images]
+        names = tuple(sorted(rows[0]))
+        return names, np.asarray([[bool(row[name]) for name in names] for row in rows])
+
+    return read
 
 
 def face(encoded: bytes, size: int) -> UInt8[np.ndarray, " D"]:
@@ -142,7 +209,7 @@ def prepared_faces(tfds_dir: str) -> list[EncodedImages]:
       UserError: if it has none and can get none; the message names what can be done.
     """
     try:
-        return prepared_images("celeb_a", ["train", "validation"], tfds_dir)
+        return prepared_images("celeb_a", ["train", "validation"], tfds_dir, "attributes")
     except UserError as error:
         raise UserError(
             f"CelebA is not at hand; set data.path to the official folder with {IMAGE_FOLDER}/ and "

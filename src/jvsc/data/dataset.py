@@ -1,9 +1,26 @@
 """What every data source gives."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
+
+
+class Labels(NamedTuple):
+    """Binary attributes of data.
+
+    Attributes:
+      names: of the A attributes.
+      train: which each training datum has, [N, A].
+      validation: likewise, [M, A].
+      exclusive: whether each datum has exactly one, so that they are classes.
+    """
+
+    names: tuple[str, ...]
+    train: Bool[np.ndarray, "N A"]
+    validation: Bool[np.ndarray, "M A"]
+    exclusive: bool
 
 
 class Dataset(NamedTuple):
@@ -18,6 +35,7 @@ class Dataset(NamedTuple):
       scale: what each dimension was divided by, [D]; None for bytes.
       signed: whether zero is the middle of the data's range, as for whitened pictures.
       mirrored: whether training mirrors images left to right at random.
+      read_labels: reads the attributes, which only an evaluation needs; None where there are none.
     """
 
     train: Shaped[np.ndarray, "N D"]
@@ -28,6 +46,7 @@ class Dataset(NamedTuple):
     scale: Float[np.ndarray, " D"] | None = None
     signed: bool = False
     mirrored: bool = False
+    read_labels: Callable[[], Labels] | None = None
 
 
 def standardise(

@@ -1,20 +1,37 @@
 """Fashion-MNIST (Xiao et al. 2017): IDX files, Debian's package, or tensorflow-datasets."""
 
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from jvsc.data.dataset import Dataset
-from jvsc.data.idx import read_idx_images
+from jvsc.data.dataset import Dataset, Labels
+from jvsc.data.idx import read_idx_images, read_idx_labels
 from jvsc.data.prepared import EncodedImages, prepared_images
 from jvsc.errors import UserError
 
 SHAPE = (28, 28, 1)
 # The official test images are the validation set.
 IDX_FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
+LABEL_FILES = ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+Images = list[UInt8[np.ndarray, "_ 784"]]
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -29,36 +46,54 @@ def load_fashion_mnist(
     """Fashion-MNIST's training images, and its test images for validation.
 
     Args:
-      path: a folder with the two IDX files of images, gzipped or not; "" looks for Debian's
-        package dataset-fashion-mnist first, and then asks tensorflow-datasets.
+      path: a folder with the IDX files of images and, if there, of labels, gzipped or not; ""
+        looks for Debian's package dataset-fashion-mnist first, and then asks tensorflow-datasets.
       tfds_dir: where tensorflow-datasets keeps its data; "" for its own default.
       num_train: training images N, all of them or a random subset.
       num_validation: validation images M, likewise.
       seed: of the random subsets.
 
     Returns:
-      Bytes, [N, 784] and [M, 784].
+      Bytes, [N, 784] and [M, 784], and the classes where there are any.
 
     Raises:
       UserError: for data that are missing, damaged, or fewer than asked; see the message.
     """
     if path:
         source = Path(path).expanduser()
-        images = read_folder(source)
     elif all(_idx_file(DEBIAN_FOLDER, name) for name in IDX_FILES):
         source = DEBIAN_FOLDER
-        images = read_folder(source)
     else:
         source = "tensorflow-datasets"
-        images = read_prepared(tfds_dir)
-    train = subset(images[0], num_train, "data.num_train", seed)
-    validation = subset(images[1], num_validation, "data.num_validation", seed)
+    images, read_classes = (
+        read_folder(source) if isinstance(source, Path) else read_prepared(tfds_dir)
+    )
+    counts = {"data.num_train": num_train, "data.num_validation": num_validation}
+    chosen = [
+        subset(len(split), count, setting, seed)
+        for split, (setting, count) in zip(images, counts.items(), strict=True)
+    ]
+    train, validation = (split[part] for split, part in zip(images, chosen, strict=True))
     description = f"{num_train:,} + {num_validation:,} images of Fashion-MNIST ({source})"
-    return Dataset(train, validation, SHAPE, description)
+    read_labels = read_classes and partial(one_hot_labels, read_classes, chosen)
+    return Dataset(train, validation, SHAPE, description, read_labels=read_labels)
 
 
-def read_folder(folder: Path) -> list[UInt8[np.ndarray, "_ 784"]]:
-    """Training and test images of a folder of IDX files.
+# Reads the class of every image of both splits.
+ReadClasses = Callable[[], list[UInt8[np.ndarray, " _"]]]
+
+
+def one_hot_labels(read_classes: ReadClasses, chosen: list[Any]) -> Labels:
+    """Classes of the chosen images as ten binary attributes."""
+    train, validation = (
+        np.eye(len(CLASSES), dtype=bool)[classes[part]]
+        for classes, part in zip(read_classes(), chosen, strict=True)
+    )
+    return Labels(CLASSES, train, validation, exclusive=True)
+
+
+def read_folder(folder: Path) -> tuple[Images, ReadClasses | None]:
+    """Training and test images of a folder of IDX files, and how their classes are read.
 
     Raises:
       UserError: if a file is missing, damaged, or its images are not 28x28.
@@ -73,22 +108,41 @@ def read_folder(folder: Path) -> list[UInt8[np.ndarray, "_ 784"]]:
             height, width = images.shape[1:]
             raise UserError(f"{file} has images of {height}x{width}, not 28x28; give another")
         splits.append(images.reshape(len(images), -1))
-    return splits
+    files = [_idx_file(folder, name) for name in LABEL_FILES]
+    found = [file for file in files if file is not None]
+    if len(found) < len(files):
+        return splits, None
+    counts = [len(images) for images in splits]
+    return splits, lambda: [read_classes(*of) for of in zip(found, counts, strict=True)]
+
+
+def read_classes(file: Path, count: int) -> UInt8[np.ndarray, " N"]:
+    """The classes of `count` images.
+
+    Raises:
+      UserError: if the file is damaged, of another number, or of other classes.
+    """
+    classes = read_idx_labels(file)
+    if len(classes) != count or classes.max(initial=0) >= len(CLASSES):
+        raise UserError(f"{file} does not hold {count:,} classes from 0 to 9; fetch it again")
+    return classes
 
 
 def _idx_file(folder: Path, name: str) -> Path | None:
     return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
 
 
-def read_prepared(tfds_dir: str) -> list[UInt8[np.ndarray, "_ 784"]]:
+def read_prepared(tfds_dir: str) -> tuple[Images, ReadClasses]:
     """Training and test images from tensorflow-datasets, in the order in which it stores them.
+
+    And how their classes are read.
 
     Raises:
       UserError: if it has none and can get none; the message names what can be done.
     """
     try:
-        splits = prepared_images("fashion_mnist", ["train", "test"], tfds_dir)
-        return [decode_all(split) for split in splits]
+        splits = prepared_images("fashion_mnist", ["train", "test"], tfds_dir, "label")
+        images = [decode_all(split) for split in splits]
     except UserError as error:
         raise UserError(
             "Fashion-MNIST is not at hand; set data.path to a folder with its IDX files, or "
@@ -96,6 +150,11 @@ def read_prepared(tfds_dir: str) -> list[UInt8[np.ndarray, "_ 784"]]:
             "a network and `pip install tensorflow`; see also data.tfds_dir); "
             f"last tried: {error}"
         ) from None
+    return images, lambda: [
+        np.asarray([split.label(index) for index in range(len(split.names))], np.uint8)
+        for split in splits
+        if split.label is not None
+    ]
 
 
 def decode_all(split: EncodedImages) -> UInt8[np.ndarray, "N 784"]:
@@ -114,17 +173,14 @@ def decode_all(split: EncodedImages) -> UInt8[np.ndarray, "N 784"]:
     return images.reshape(len(images), -1)
 
 
-def subset(
-    images: UInt8[np.ndarray, "_ D"], count: int, setting: str, seed: int
-) -> UInt8[np.ndarray, "N D"]:
-    """`count` of the images, chosen at random and kept in order; all of them as they stand.
+def subset(available: int, count: int, setting: str, seed: int) -> Any:
+    """Which `count` of the images, chosen at random and kept in order; all of them as they stand.
 
     Raises:
       UserError: if there are fewer, naming the `setting` that asks for too many.
     """
-    if not 1 <= count <= len(images):
-        raise UserError(f"{setting}={count}: must be from 1 to {len(images):,}; change it")
-    if count == len(images):
-        return images
-    chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)
-    return images[np.sort(chosen)]
+    if not 1 <= count <= available:
+        raise UserError(f"{setting}={count}: must be from 1 to {available:,}; change it")
+    if count == available:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(available, count, replace=False))

@@ -21,12 +21,14 @@ class EncodedImages(NamedTuple):
       read: the bytes of the image at an index, e.g. a JPEG file; called from several threads.
       fingerprint: changes whenever the stored images do.
       absent: how many images were listed but not found, and so are not among `names`.
+      label: what is stored of the image at an index but its pixels; None where nothing is.
     """
 
     names: Sequence[str]
     read: Callable[[int], bytes]
     fingerprint: str
     absent: int = 0
+    label: Callable[[int], Any] | None = None
 
 
 def fingerprint(files: Iterable[Path]) -> str:
@@ -38,13 +40,16 @@ def fingerprint(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def prepared_images(name: str, splits: Sequence[str], tfds_dir: str) -> list[EncodedImages]:
+def prepared_images(
+    name: str, splits: Sequence[str], tfds_dir: str, label: str = ""
+) -> list[EncodedImages]:
     """The splits of a tensorflow-datasets data set, downloaded and prepared unless they are.
 
     Args:
       name: as tensorflow-datasets has it, e.g. "celeb_a".
       splits: which splits, e.g. ["train", "validation"].
       tfds_dir: where they are or will be; "" for ~/tensorflow_datasets.
+      label: the feature that labels an image; "" for none.
 
     Returns:
       Encoded images, one entry a split, in the order in which they are stored.
@@ -54,7 +59,7 @@ def prepared_images(name: str, splits: Sequence[str], tfds_dir: str) -> list[Enc
     """
     try:
         builder = prepared_builder(name, tfds_dir)
-        return [_encoded_images(builder, split) for split in splits]
+        return [_encoded_images(builder, split, label) for split in splits]
     except Exception as error:  # downloads and their preparation raise almost anything
         raise UserError(f"tensorflow-datasets: {_reason(error)}") from None
 
@@ -83,7 +88,7 @@ def _ensure_reachable(url: str) -> None:
         raise ConnectionError(f"no download from {url} ({error})") from None
 
 
-def _encoded_images(builder: Any, split: str) -> EncodedImages:
+def _encoded_images(builder: Any, split: str, label: str) -> EncodedImages:
     import tensorflow_datasets as tfds
 
     records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
@@ -91,6 +96,7 @@ def _encoded_images(builder: Any, split: str) -> EncodedImages:
         names=[f"{split}[{index}]" for index in range(len(records))],
         read=lambda index: records[index]["image"],
         fingerprint=fingerprint(Path(file) for file in builder.info.splits[split].filepaths),
+        label=(lambda index: records[index][label]) if label else None,
     )
 
 
