@@ -40,7 +40,14 @@ def small_config(**changes) -> Config:
         "threshold": 0.25,
         "annealing": {"warmup_begin": 20, "warmup_increment": 0.01},
         "data": {"patch_size": 8, "num_train": 1000, "num_validation": 230},
-        "eval": {"chunk": 100},
+        "eval": {
+            "chunk": 100,
+            "iwae_samples": 3,
+            "snr_draws": 3,
+            "snr_batches": 1,
+            "jaccard_draws": 3,
+            "probe_train": 50,
+        },
     }
     for name, value in changes.items():
         section, _, key = name.rpartition("__")

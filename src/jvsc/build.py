@@ -177,6 +177,19 @@ def final_annealing(config: Config) -> Annealing:
     return Annealing(1.0, config.annealing.temperature_minimum)
 
 
+def build_bound(config: Config, model: Model) -> Callable:
+    """`variational_loss` with the run's settings; its annealing is left open."""
+    return partial(
+        variational_loss,
+        model=model,
+        sampling=config.sampling,
+        num_samples=config.num_samples,
+        kl_weight=config.kl_weight,
+        frobenius=0.0 if is_network(config) else config.generator.frobenius,
+        chunk=config.sampling_chunk,
+    )
+
+
 def build_loss(config: Config, model: Model) -> Loss:
     """The loss that the run's training descends."""
     frobenius = 0.0 if is_network(config) else config.generator.frobenius
@@ -200,15 +213,7 @@ def build_loss(config: Config, model: Model) -> Loss:
         return fista_loss
 
     annealing = build_annealing(config)
-    bound = partial(
-        variational_loss,
-        model=model,
-        sampling=config.sampling,
-        num_samples=config.num_samples,
-        kl_weight=config.kl_weight,
-        frobenius=frobenius,
-        chunk=config.sampling_chunk,
-    )
+    bound = build_bound(config, model)
     return lambda parameters, statistics, batch, key, step, first: bound(
         parameters, statistics, batch, key, annealing(step), first
     )

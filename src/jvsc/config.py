@@ -92,6 +92,13 @@ class EvalConfig(Section):
     fista_tolerance: PositiveFloat = 1e-5
     fista_max_iterations: PositiveInt = 20_000
     num_edges: PositiveInt = 20
+    num_validation: PositiveInt | None = None
+    iwae_samples: PositiveInt = 100
+    snr_draws: PositiveInt = 100
+    snr_batches: PositiveInt = 5
+    snr_batch_size: PositiveInt = 100
+    jaccard_draws: int = Field(default=20, ge=2)
+    probe_train: PositiveInt = 10_000
     seed: NonNegativeInt = 0
 
 
@@ -190,6 +197,8 @@ def default_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(Config().model_dump())
     for key, kind in (("threshold", float), ("sparsity", float), ("sampling_chunk", int)):
         config[key] = config_dict.placeholder(kind)
+    evaluation: Any = config["eval"]
+    evaluation.num_validation = config_dict.placeholder(int)
     return config
 
 

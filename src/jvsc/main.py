@@ -61,7 +61,7 @@ def execute(arguments: Sequence[str], console: Console) -> int:
         dataset = train(config, workdir, console).dataset
     else:
         dataset = build_dataset(config)
-    evaluation = evaluate_run(config, workdir, dataset)
+    evaluation = evaluate_run(config, workdir, dataset, console)
     paths = draw_run(config, workdir, dataset, evaluation)
     print_table(console, config, evaluation)
     diverged = read_divergences(workdir)

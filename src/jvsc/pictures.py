@@ -16,6 +16,7 @@ from jvsc.model import Model, Parameters, Statistics
 from jvsc.posteriors import Annealing
 from jvsc.report.figures import draw_images, draw_rows, draw_training
 from jvsc.sampling import datum_keys, draw, first_draws
+from jvsc.solvers import fista
 
 NUM_SHOWN = 16
 NUM_TRAVERSED = 10
@@ -33,13 +34,14 @@ def draw_run(config: Config, workdir: Path, dataset: Dataset, evaluation: Evalua
         return paths
     model, variables = evaluation.model, (evaluation.parameters, evaluation.statistics)
     codes = evaluation.inferred.codes
-    chosen = np.linspace(0, len(dataset.validation) - 1, NUM_SHOWN).astype(int)
+    chosen = np.linspace(0, len(codes) - 1, NUM_SHOWN).astype(int)
     rows = {"data": np.asarray(as_float(jnp.asarray(dataset.validation[chosen])))}
-    shown = {config.method.replace("_", "\n"): codes}
-    if config.method != "fista" and evaluation.optimal_codes is not None:
-        shown["FISTA"] = evaluation.optimal_codes
+    shown = {config.method.replace("_", "\n"): jnp.asarray(codes[chosen])}
+    if config.method != "fista" and has_dictionary(evaluation.parameters):
+        dictionary = jnp.asarray(evaluation.parameters.generator)
+        shown["FISTA"] = fista(jnp.asarray(rows["data"]), dictionary, config.fista.penalty).codes
     for name, some in shown.items():
-        rows[name] = np.asarray(model.generate(*variables, jnp.asarray(some[chosen]))[0])
+        rows[name] = np.asarray(model.generate(*variables, some)[0])
     path = workdir / "reconstructions.png"
     paths.append(draw_rows(rows, dataset.shape, path, signed=dataset.signed))
     if has_dictionary(evaluation.parameters):

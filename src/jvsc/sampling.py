@@ -6,14 +6,14 @@ or devices changes it.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from jvsc.posteriors.base import Annealing, Sample
+from jvsc.posteriors.base import Annealing, Sample, WeighedSample
 from jvsc.thresholds import Heads
 
 Sampling = Literal["max", "avg", "iwae"]
@@ -27,23 +27,26 @@ def datum_keys(key: Key[Array, ""], num_data: int, first: ArrayLike = 0) -> Key[
 
 
 def draw(
-    sample: Sample,
+    sample: Sample | WeighedSample,
     keys: Key[Array, " B"],
     heads: Heads,
     draws: Int[Array, "J B"],
     annealing: Annealing,
-) -> Float[Array, "J B K"]:
+) -> Any:
     """Draws the numbered samples of each datum's code.
 
     Args:
-      sample: one draw for one datum, such as a `Posterior`'s.
+      sample: one draw for one datum, such as a `Posterior`'s, or one with its log ratios.
       keys: one key a datum (`datum_keys`).
       heads: posterior parameters, each [B, K].
       draws: which draws; `draws[j, b] = j` gives samples 0 to J - 1.
       annealing: warm-up and temperature.
+
+    Returns:
+      Codes [J, B, K], and log ratios [J, B, K] if `sample` gives them.
     """
 
-    def one(key: Key[Array, ""], heads: Heads, number: Int[Array, ""]) -> Float[Array, " K"]:
+    def one(key: Key[Array, ""], heads: Heads, number: Int[Array, ""]) -> Any:
         return sample(jax.random.fold_in(key, number), heads, annealing)
 
     one_of_each_datum = jax.vmap(one, in_axes=(0, 0, 0))

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from jvsc.metrics.multi_information import digitise
 
@@ -27,10 +27,6 @@ def pairwise_mutual_information(
       num_edges: edges over [-2, 2].
     """
     digits, num_bins = digitise(codes, num_edges)
-    # Only bins that are used count, each numbered anew; many latents are mostly zero.
-    used = np.unique(digits)
-    digits = np.searchsorted(used, digits).astype(np.int32)
-    num_bins = len(used)
     num_latents = codes.shape[1]
     starts = range(0, num_latents, BLOCK)
     blocks = [digits[:, start : start + BLOCK] for start in starts]
@@ -70,7 +66,7 @@ def mean_mutual_information(
 
 
 def _joint_entropies(
-    rows: Int[np.ndarray, "N P"], columns: Int[np.ndarray, "N Q"], num_bins: int
+    rows: Integer[np.ndarray, "N P"], columns: Integer[np.ndarray, "N Q"], num_bins: int
 ) -> Float[np.ndarray, "P Q"]:
     """Entropy in bits of each pair of a latent of `rows` and one of `columns`."""
     counts = jnp.zeros((rows.shape[1] * num_bins, columns.shape[1] * num_bins))

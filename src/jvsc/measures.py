@@ -1,0 +1,334 @@
+"""Every measure of SPEC section 7 of one trained seed: settings and a model in, numbers out."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, Shaped
+
+from jvsc.batches import as_float
+from jvsc.build import build_bound, build_infer, final_annealing, is_network
+from jvsc.config import Config
+from jvsc.data import Dataset
+from jvsc.inference import Infer, Inferred, solve_lasso
+from jvsc.metrics import (
+    active_latents,
+    explained_variance,
+    feature_collapse,
+    gradient_snr,
+    linear_probe,
+    mean_mutual_information,
+    multi_information,
+    point_biserial,
+    posterior_collapse,
+    support_statistics,
+)
+from jvsc.model import Model, Parameters, Statistics
+from jvsc.objective import data_term, l1_term
+from jvsc.posterior_draws import make_bound, make_consistency
+
+# A measure's value: a number, a list of them for a picture, or a text.
+Values = dict[str, Any]
+HISTOGRAM_BINS = 40
+# Draws whose gradients are held side by side.
+GRADIENTS_AT_ONCE = 5
+TOP_LATENTS = 4
+# Of each of so many data, twenty supports are compared at once.
+CONSISTENCY_CHUNK = 200
+
+
+class Subject(NamedTuple):
+    """One trained seed and the data it is measured on.
+
+    Attributes:
+      parameters: of encoder and generator.
+      statistics: theirs.
+      data: the validation data that are measured.
+      inferred: their codes.
+      key: of everything that is drawn.
+    """
+
+    parameters: Parameters
+    statistics: Statistics
+    data: Shaped[np.ndarray, "M D"]
+    inferred: Inferred
+    key: Key[Array, ""]
+
+
+Compute = Callable[[Subject], Values]
+# Compiles a group of measures for all seeds of a run; None where it does not apply.
+Make = Callable[[Config, Model, Dataset], Compute | None]
+
+
+def objective_terms(
+    data: Float[np.ndarray, "N D"],
+    codes: Float[np.ndarray, "N K"],
+    dictionary: Float[Array, "K D"],
+    penalty: float,
+) -> tuple[float, float]:
+    """Mean data term and mean l1 term of objective (10)."""
+    reconstruction = jnp.matmul(codes, dictionary, precision=jax.lax.Precision.HIGHEST)
+    return (
+        float(jnp.mean(data_term(jnp.asarray(data), reconstruction))),
+        float(jnp.mean(l1_term(jnp.asarray(codes), penalty))),
+    )
+
+
+def measure_codes(inferred: Inferred, num_edges: int) -> Values:
+    """Measures of codes under any generator, means over the data.
+
+    Args:
+      inferred: codes and what was inferred with them.
+      num_edges: of multi-information's bins.
+
+    Returns:
+      `mse` per pixel, `nonzero_fraction`, `kl` summed over latents, `multi_information` (bits),
+      `mutual_information` (bits, the mean of two latents, its bias taken off),
+      `posterior_collapse` and `feature_collapse` (shares of latents); and for pictures
+      `active_latents` (how many data have 0, 1, .. latents that are not zero) and
+      `latent_frequency` (the share of the data in which each latent is not zero, sorted).
+    """
+    codes, kl, error = inferred
+    frequency = support_statistics(codes).frequency
+    return {
+        "mse": float(np.mean(error)),
+        "nonzero_fraction": float(np.mean(codes != 0)),
+        "kl": None if kl is None else float(np.mean(np.sum(kl, axis=-1))),
+        "multi_information": multi_information(codes, num_edges),
+        "mutual_information": mean_mutual_information(codes, num_edges),
+        "posterior_collapse": None if kl is None else posterior_collapse(kl),
+        "feature_collapse": feature_collapse(codes),
+        "active_latents": active_latents(codes).tolist(),
+        "latent_frequency": np.sort(frequency)[::-1].round(6).tolist(),
+    }
+
+
+def measure_dictionary(
+    data: Float[np.ndarray, "N D"],
+    codes: Float[np.ndarray, "N K"],
+    dictionary: Float[Array, "K D"],
+    penalty: float,
+    optimal_codes: Float[np.ndarray, "N K"],
+) -> Values:
+    """Measures of a dictionary and its codes, means over the data.
+
+    Args:
+      data: x.
+      codes: s.
+      dictionary: A.
+      penalty: lambda of objective (10).
+      optimal_codes: FISTA's for the same dictionary.
+
+    Returns:
+      `validation_loss` (objective 10 without the dictionary's norm), its two parts
+      `reconstruction` (0.5 ||x - s A||^2) and `l1` (lambda ||s||_1), `fista_optimum` (the least
+      that codes can reach with this dictionary), and the all-zero code's loss.
+    """
+    reconstruction, l1 = objective_terms(data, codes, dictionary, penalty)
+    return {
+        "validation_loss": reconstruction + l1,
+        "reconstruction": reconstruction,
+        "l1": l1,
+        "fista_optimum": sum(objective_terms(data, optimal_codes, dictionary, penalty)),
+        "fista_nonzero_fraction": float(np.mean(optimal_codes != 0)),
+        "zero_code_loss": 0.5 * float(np.mean(np.sum(data.astype(np.float64) ** 2, axis=-1))),
+        "dictionary_norm": float(jnp.mean(jnp.linalg.norm(dictionary, axis=-1))),
+    }
+
+
+def validation_loss(config: Config, inferred: Inferred, num_features: int) -> float:
+    """What a run is validated by: objective (10), or a network's loss (eq. 12).
+
+    A dictionary, and FISTA's codes under any generator, are measured by 0.5 ||x - x_hat||^2 +
+    lambda ||s||_1; a conv generator with an encoder by mean_d (x_d - x_hat_d)^2 + beta KL.
+    """
+    codes, kl, error = inferred
+    if kl is None or not is_network(config):
+        l1 = np.sum(np.abs(codes), axis=-1)
+        return float(np.mean(num_features / 2 * error + config.fista.penalty * l1))
+    return float(np.mean(error + config.kl_weight * np.sum(kl, axis=-1)))
+
+
+def make_inference(config: Config, model: Model) -> Infer:
+    """Codes of data as an evaluation infers them: best of J, or a solver's to its tolerance."""
+    if is_network(config):
+        return build_infer(config, model, config.fista.tolerance, config.fista.max_iterations)
+    return build_infer(config, model, config.eval.fista_tolerance, config.eval.fista_max_iterations)
+
+
+def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
+    """Measures of the codes, and what the run is validated by."""
+    del model, dataset
+
+    def compute(subject: Subject) -> Values:
+        inferred = subject.inferred
+        values = {"validation_loss": validation_loss(config, inferred, subject.data.shape[1])}
+        values |= measure_codes(inferred, config.eval.num_edges)
+        data = np.asarray(as_float(jnp.asarray(subject.data)))
+        return values | {"explained_variance": explained_variance(data, inferred.squared_error)}
+
+    return compute
+
+
+def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Objective (10), and the optimum that codes could reach with the same dictionary."""
+    del model, dataset
+    if is_network(config):
+        return None
+    settings, penalty = config.eval, config.fista.penalty
+
+    def compute(subject: Subject) -> Values:
+        dictionary = subject.parameters.generator
+        optimal, gap, iterations = solve_lasso(
+            subject.data,
+            dictionary,
+            penalty,
+            tolerance=settings.fista_tolerance,
+            max_iterations=settings.fista_max_iterations,
+            chunk=settings.chunk,
+        )
+        codes = subject.inferred.codes
+        values = measure_dictionary(subject.data, codes, dictionary, penalty, optimal)
+        return values | {
+            "fista_gap": float(np.mean(gap)),
+            "fista_iterations": float(np.mean(iterations)),
+        }
+
+    return compute
+
+
+def make_bounds(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """`iwae` and `elbo` in nats a datum, and the loss of the chosen draw that training descends."""
+    del dataset
+    if model.posterior is None or config.kl_weight == 0:
+        return None
+    bound = make_bound(
+        model,
+        num_samples=config.eval.iwae_samples,
+        annealing=final_annealing(config),
+        kl_weight=config.kl_weight,
+        chunk=config.eval.chunk,
+    )
+
+    def compute(subject: Subject) -> Values:
+        iwae, elbo = bound(subject.parameters, subject.statistics, subject.data, subject.key)
+        _, kl, error = subject.inferred
+        assert kl is not None
+        loss = error + config.kl_weight * np.sum(kl, axis=-1)
+        return {
+            "iwae": float(np.mean(iwae)),
+            "elbo": float(np.mean(elbo)),
+            "beta_elbo_loss": float(np.mean(loss)),
+        }
+
+    return compute
+
+
+def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Signal-to-noise ratio of the gradient of encoder and generator, means over parameters.
+
+    Over `eval.snr_draws` draws for each of `eval.snr_batches` batches of the validation data.
+    """
+    del dataset
+    if model.posterior is None:
+        return None
+    settings, annealing = config.eval, final_annealing(config)
+    bound = build_bound(config, model)
+
+    def loss(parameters: Parameters, statistics: Statistics, data: Array, key: Key[Array, ""]):
+        return bound(parameters, statistics, data, key, annealing)[0]
+
+    @jax.jit
+    def of_batch(parameters: Parameters, statistics: Statistics, batch: Array, key: Array):
+        data = as_float(batch)
+        ratios = gradient_snr(
+            lambda key: jax.grad(loss)(parameters, statistics, data, key),
+            jax.random.split(key, settings.snr_draws),
+            GRADIENTS_AT_ONCE,
+        )
+        return tuple(_mean(part) for part in ratios)
+
+    def compute(subject: Subject) -> Values:
+        size = min(settings.snr_batch_size, len(subject.data))
+        found = []
+        for index in range(min(settings.snr_batches, len(subject.data) // size)):
+            batch = jnp.asarray(subject.data[index * size : (index + 1) * size])
+            key = jax.random.fold_in(subject.key, index)
+            found.append(of_batch(subject.parameters, subject.statistics, batch, key))
+        encoder, generator = np.mean(found, axis=0)
+        return {"encoder_snr": float(encoder), "generator_snr": float(generator)}
+
+    return compute
+
+
+def make_jaccard(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Jaccard consistency (eq. 13), its mean and histogram over the data."""
+    del dataset
+    if model.posterior is None:
+        return None
+    measure = make_consistency(
+        model,
+        num_draws=config.eval.jaccard_draws,
+        annealing=final_annealing(config),
+        chunk=min(config.eval.chunk, CONSISTENCY_CHUNK),
+    )
+
+    def compute(subject: Subject) -> Values:
+        (found,) = measure(subject.parameters, subject.statistics, subject.data, subject.key)
+        counts, _ = np.histogram(found, bins=HISTOGRAM_BINS, range=(0, 1))
+        return {"jaccard": float(np.mean(found)), "jaccard_histogram": counts.tolist()}
+
+    return compute
+
+
+def make_labels(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Correlation of latents with attributes, and how well a linear probe reads them."""
+    if dataset.read_labels is None:
+        return None
+    labels = dataset.read_labels()
+    probe_data, probe_labels = probed(dataset.train, labels.train, config.eval.probe_train)
+    infer = make_inference(config, model)
+
+    def compute(subject: Subject) -> Values:
+        codes, here = subject.inferred.codes, labels.validation[: len(subject.data)]
+        correlation = point_biserial(codes, here)
+        top = np.argsort(-np.abs(correlation), axis=0, kind="stable")[:TOP_LATENTS]
+        # Other keys than the validation codes'.
+        key = jax.random.fold_in(subject.key, 1)
+        seen = infer(subject.parameters, subject.statistics, probe_data, key).codes
+        return {
+            "attribute_correlation": float(np.abs(correlation).max(axis=0).mean()),
+            "top_latents": {
+                name: [[int(k), round(float(correlation[k, index]), 4)] for k in top[:, index]]
+                for index, name in enumerate(labels.names)
+            },
+            "probe_accuracy": linear_probe(seen, probe_labels, codes, here, labels.exclusive),
+        }
+
+    return compute
+
+
+def probed(
+    data: Shaped[np.ndarray, "N D"], labels: Bool[np.ndarray, "N A"], count: int
+) -> tuple[Shaped[np.ndarray, "P D"], Bool[np.ndarray, "P A"]]:
+    """`count` training data, evenly spread, for a probe to be fitted on, and their labels."""
+    chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)
+    return data[chosen], labels[chosen]
+
+
+def _mean(tree: Any) -> Array:
+    """Mean of all numbers of a tree."""
+    leaves = jax.tree.leaves(tree)
+    return sum(jnp.sum(leaf) for leaf in leaves) / sum(leaf.size for leaf in leaves)  # type: ignore
+
+
+MEASURES: dict[str, Make] = {
+    "codes": make_codes,
+    "dictionary": make_dictionary,
+    "bounds": make_bounds,
+    "gradient": make_gradient,
+    "consistency": make_jaccard,
+    "labels": make_labels,
+}

@@ -1,0 +1,113 @@
+"""What many draws of each datum's code tell of a trained model, in chunks."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+from jvsc.batches import as_float
+from jvsc.inference import in_chunks
+from jvsc.metrics import gaussian_log_likelihood, importance_weighted_bound, jaccard_consistency
+from jvsc.model import Model, Parameters, Statistics
+from jvsc.objective import squared_error
+from jvsc.posteriors import Annealing
+from jvsc.sampling import datum_keys, draw, first_draws
+
+# (parameters, statistics, data [N, D], key) -> one or more numbers for each datum, [N] each
+MeasureData = Callable[
+    [Parameters, Statistics, Shaped[np.ndarray, "N D"], Key[Array, ""]],
+    tuple[Float[np.ndarray, " N"], ...],
+]
+
+# An atom of smaller norm does not count as a feature (section 4.1.2 of the paper).
+SMALLEST_NORM = 0.1
+
+
+def make_bound(
+    model: Model,
+    *,
+    num_samples: int,
+    annealing: Annealing,
+    kl_weight: float,
+    chunk: int,
+) -> MeasureData:
+    """Compiles two bounds on log p(x), in nats: importance-weighted over J samples, and the ELBO.
+
+    The likelihood is the Gaussian of `gaussian_log_likelihood`; the densities of a thresholded
+    family are its base's and its inferred threshold's, where the divergence acts (SPEC section 7).
+
+    Args:
+      model: a method with an encoder.
+      num_samples: J.
+      annealing: warm-up and temperature of the samples.
+      kl_weight: beta > 0, from which the likelihood's variance follows.
+      chunk: data at once, of which one draw each is held in memory.
+
+    Returns:
+      A function that gives for each datum the bound of Burda et al. (2016), and the mean of the J
+      log weights, an estimate of the evidence lower bound.
+    """
+    posterior = model.require_posterior()
+
+    @jax.jit
+    def bound_of_chunk(parameters, statistics, data, key, first):
+        data = as_float(data)
+        heads, _ = model.encode(parameters, statistics, data)
+        keys = datum_keys(key, data.shape[0], first)
+
+        def log_weight(number: Int[Array, ""]) -> Float[Array, " B"]:
+            numbers = first_draws(1, data.shape[0]) + number
+            codes, log_ratios = draw(posterior.weighed_sample, keys, heads, numbers, annealing)
+            error = squared_error(data, model.generate(parameters, statistics, codes)[0])
+            likelihood = gaussian_log_likelihood(error, kl_weight, data.shape[1])
+            return (likelihood + jnp.sum(log_ratios, axis=-1))[0]
+
+        log_weights = jax.lax.map(log_weight, jnp.arange(num_samples))
+        return importance_weighted_bound(log_weights), jnp.mean(log_weights, axis=0)
+
+    return _in_chunks(bound_of_chunk, chunk)
+
+
+def make_consistency(
+    model: Model, *, num_draws: int, annealing: Annealing, chunk: int
+) -> MeasureData:
+    """Compiles the Jaccard consistency of the supports of a datum's codes (eq. 13).
+
+    Atoms of a norm below 0.1 do not count (section 4.1.2); a network's latents all do.
+
+    Args:
+      model: a method with an encoder.
+      num_draws: codes drawn for each datum.
+      annealing: warm-up and temperature of the samples.
+      chunk: data at once.
+    """
+    posterior = model.require_posterior()
+
+    @jax.jit
+    def consistency_of_chunk(parameters, statistics, data, key, first):
+        data = as_float(data)
+        heads, _ = model.encode(parameters, statistics, data)
+        keys = datum_keys(key, data.shape[0], first)
+        numbers = first_draws(num_draws, data.shape[0])
+        supports = draw(posterior.sample, keys, heads, numbers, annealing) != 0
+        if isinstance(parameters.generator, jax.Array):
+            supports &= jnp.linalg.norm(parameters.generator, axis=1) >= SMALLEST_NORM
+        return (jaccard_consistency(supports),)
+
+    return _in_chunks(consistency_of_chunk, chunk)
+
+
+def _in_chunks(of_chunk: Callable, chunk: int) -> MeasureData:
+    def measure(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Shaped[np.ndarray, "N D"],
+        key: Key[Array, ""],
+    ) -> tuple[Float[np.ndarray, " N"], ...]:
+        return in_chunks(
+            lambda rows, first: of_chunk(parameters, statistics, rows, key, first), data, chunk
+        )
+
+    return measure
