@@ -25,6 +25,9 @@ SETTINGS = {
     "annealing.warmup_begin": 500,
     "annealing.temperature_minimum": 0.005,
     "eval.num_edges": 30,
+    "eval.iwae_samples": 20,
+    "eval.snr_draws": 50,
+    "eval.snr_batches": 2,
     "fista.penalty": 1.0,
     "fista.max_iterations": 50,
 }

@@ -28,6 +28,8 @@ DEMO = {
     "data.num_validation": 4_000,
     "annealing.warmup_begin": 500,
     "annealing.warmup_increment": 4e-4,
+    "eval.snr_draws": 20,
+    "eval.snr_batches": 2,
 }
 
 

@@ -12,15 +12,16 @@ from jvsc.config import Config, flatten, make_config, nearest_key
 from jvsc.errors import UserError
 
 DEFAULT_CONFIG = "patches.py:thresholded_laplacian,demo"
-MODES = ("train", "evaluate")
+MODES = ("train", "evaluate", "compare")
 USAGE = """\
-python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR] [--mode=train|evaluate]
-                    [--config.KEY=VALUE ...]
+python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR] [--mode=train|evaluate|compare]
+                    [--workdirs=DIR,DIR] [--config.KEY=VALUE ...]
 
   --config     settings, such as configs/patches.py:thresholded_laplacian;
                by default a short demonstration on photographs that come with the installation
   --workdir    where the run lives: the same command continues it (default runs/demo)
-  --mode       train (then evaluate), or evaluate a run that has been trained
+  --mode       train (then evaluate), evaluate a run that has been trained, or compare several
+  --workdirs   the runs to compare; the page goes to --workdir
   --config.KEY one setting, such as --config.num_samples=20 or --config.data.path=IMAGES.mat"""
 
 
@@ -31,11 +32,13 @@ class Command(NamedTuple):
       mode: one of `MODES`, or "help".
       workdir: the run's directory.
       config: the run's settings.
+      workdirs: the runs to compare.
     """
 
     mode: str
     workdir: Path
     config: Config
+    workdirs: tuple[Path, ...] = ()
 
 
 def bundled_config(name: str) -> str:
@@ -59,6 +62,10 @@ def parse(arguments: Sequence[str]) -> Command:
     workdir = Path(values.workdir or "runs/demo").expanduser()
     if values.help:
         return Command("help", workdir, Config())
+    if values.mode == "compare":
+        return Command(
+            "compare", Path(values.workdir or "runs/comparison"), Config(), _runs(values)
+        )
     overrides = config_flags.get_override_values(config_flag)
     if values.mode == "evaluate":
         return Command("evaluate", workdir, _evaluated_config(workdir, overrides))
@@ -73,6 +80,16 @@ def parse(arguments: Sequence[str]) -> Command:
     return Command("train", workdir, make_config(settings.to_dict()))
 
 
+def _runs(values: flags.FlagValues) -> tuple[Path, ...]:
+    """The runs to compare; the last parts of their paths name them."""
+    runs = tuple(Path(part).expanduser() for part in values.workdirs if part)
+    if not runs:
+        raise UserError("--workdirs is missing; give evaluated runs, such as runs/a,runs/b")
+    if len({run.name for run in runs}) != len(runs):
+        raise UserError("--workdirs: two runs end in the same name; rename one of them")
+    return runs
+
+
 def _names_config(argument: str) -> bool:
     return argument.lstrip("-").split("=")[0] == "config"
 
@@ -84,6 +101,7 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
         "config", bundled_config(DEFAULT_CONFIG), flag_values=values, sys_argv=line
     )
     flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_list("workdirs", [], "", flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "", flag_values=values)
     flags.DEFINE_bool("help", False, "", short_name="h", flag_values=values)
     _check_arguments(arguments)

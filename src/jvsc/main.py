@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -14,21 +15,12 @@ from jvsc.divergence import describe, read_divergences
 from jvsc.errors import DivergenceError, UserError
 from jvsc.evaluate import EVALUATION_FILE, Evaluation, evaluate_run
 from jvsc.pictures import draw_run
+from jvsc.report.measures import ROWS, written
+from jvsc.report.page import write_page
+from jvsc.report.record import read_record
 from jvsc.train import train
 
 EXIT_USER_ERROR, EXIT_DIVERGED = 2, 3
-
-TABLE_ROWS = {
-    "validation_loss": "validation loss",
-    "reconstruction": "  of it reconstruction error, 0.5 |x - sA|^2",
-    "l1": "  of it penalty, lambda |s|_1",
-    "fista_optimum": "FISTA's optimum, same dictionary",
-    "zero_code_loss": "the all-zero code's",
-    "mse": "squared error per pixel",
-    "nonzero_fraction": "share of non-zeros",
-    "kl": "KL, summed over latents",
-    "multi_information": "multi-information, bits",
-}
 
 
 def print_table(console: Console, config: Config, evaluation: Evaluation) -> None:
@@ -38,10 +30,10 @@ def print_table(console: Console, config: Config, evaluation: Evaluation) -> Non
     for seed in config.seeds:
         table.add_column(f"seed {seed}", justify="right")
     metrics = evaluation.report["metrics"]
-    for name, label in TABLE_ROWS.items():
-        values = metrics.get(name, [])
-        if any(value is not None for value in values):
-            table.add_row(label, *(_number(name, value) for value in values))
+    for row in ROWS:
+        values = metrics.get(row.name, [])
+        if row.brief and any(value is not None for value in values):
+            table.add_row(row.label, *(written(row, value) for value in values))
     console.print(table)
 
 
@@ -56,6 +48,8 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     if command.mode == "help":
         console.print(USAGE, markup=False, highlight=False, soft_wrap=True)
         return 0
+    if command.mode == "compare":
+        return compare(command.workdirs, command.workdir, console)
     config, workdir = command.config, command.workdir
     if command.mode == "train":
         dataset = train(config, workdir, console).dataset
@@ -63,13 +57,37 @@ def execute(arguments: Sequence[str], console: Console) -> int:
         dataset = build_dataset(config)
     evaluation = evaluate_run(config, workdir, dataset, console)
     paths = draw_run(config, workdir, dataset, evaluation)
+    title = f"{config.method}, J = {config.num_samples}"
+    paths += write_page(title, [read_record(workdir)], workdir)
     print_table(console, config, evaluation)
     diverged = read_divergences(workdir)
     if diverged:
         console.print(f"result of the run: {describe(diverged)}", markup=False, highlight=False)
-    for path in (*paths, workdir / EVALUATION_FILE):
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    print_paths(console, [*paths, workdir / EVALUATION_FILE])
     return 0
+
+
+def compare(runs: Sequence[Path], folder: Path, console: Console) -> int:
+    """Draws evaluated runs into one page.
+
+    Raises:
+      UserError: if one has not been evaluated, or the folder cannot be written.
+    """
+    records = [read_record(run) for run in runs]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={folder} cannot be made ({error.strerror}); give another"
+        ) from None
+    print_paths(console, write_page("Comparison of runs", records, folder))
+    return 0
+
+
+def print_paths(console: Console, paths: Sequence[Path]) -> None:
+    """A file a line, whole, so that it can be copied."""
+    for path in paths:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -83,12 +101,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except DivergenceError as error:
         errors.print(f"jvsc: {error}")
         return EXIT_DIVERGED
-
-
-def _number(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}%" if name.endswith("fraction") else f"{value:.4g}"
 
 
 if __name__ == "__main__":

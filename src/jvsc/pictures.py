@@ -11,27 +11,28 @@ from jvsc.batches import as_float
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.evaluate import Evaluation
-from jvsc.logs import read_metrics
+from jvsc.metrics import estimated_dictionary
 from jvsc.model import Model, Parameters, Statistics
 from jvsc.posteriors import Annealing
-from jvsc.report.figures import draw_images, draw_rows, draw_training
+from jvsc.report.figures import draw_images, draw_rows
 from jvsc.sampling import datum_keys, draw, first_draws
 from jvsc.solvers import fista
 
 NUM_SHOWN = 16
 NUM_TRAVERSED = 10
 NUM_PRIOR_SAMPLES = 64
+NUM_ATOMS = 64
 
 
 def draw_run(config: Config, workdir: Path, dataset: Dataset, evaluation: Evaluation) -> list[Path]:
-    """Draws a run's training curves, generator and reconstructions.
+    """Draws a run's generator, its reconstructions, and what its latents stand for.
 
     Returns:
-      The PNGs' paths.
+      The PNGs' paths; none if all seeds diverged.
     """
-    paths = [draw_training(read_metrics(workdir), config.seeds, workdir / "training.png")]
     if evaluation.inferred is None:
-        return paths
+        return []
+    paths = []
     model, variables = evaluation.model, (evaluation.parameters, evaluation.statistics)
     codes = evaluation.inferred.codes
     chosen = np.linspace(0, len(codes) - 1, NUM_SHOWN).astype(int)
@@ -53,6 +54,29 @@ def draw_run(config: Config, workdir: Path, dataset: Dataset, evaluation: Evalua
     if model.posterior is not None:
         images = prior_images(model, *variables)
         paths.append(draw_images(images, dataset.shape, workdir / "prior_samples.png"))
+    return [*paths, *draw_estimated(dataset, evaluation, codes, workdir)]
+
+
+def draw_estimated(
+    dataset: Dataset, evaluation: Evaluation, codes: Float[np.ndarray, "M K"], workdir: Path
+) -> list[Path]:
+    """Draws the estimated dictionary, and its entries that go with each attribute (Figures 6, 8).
+
+    An entry is shown with the sign of its latent's correlation with the attribute.
+    """
+    data = np.asarray(as_float(jnp.asarray(dataset.validation[: len(codes)])))
+    atoms = estimated_dictionary(data, codes)
+    shown = atoms[most_used(codes, NUM_ATOMS)]
+    path = workdir / "estimated_dictionary.png"
+    paths = [draw_images(shown, dataset.shape, path, signed=True)]
+    tops = [top for top in evaluation.report["metrics"].get("top_latents", []) if top]
+    if tops:
+        rows = {}
+        for name, latents in tops[0].items():
+            oriented = np.stack([np.sign(r) * atoms[k] for k, r in latents])
+            largest = np.maximum(np.abs(oriented).max(axis=1, keepdims=True), 1e-12)
+            rows[f"{name}, {latents[0][1]:+.2f}"] = (oriented / largest + 1) / 2
+        paths.append(draw_rows(rows, dataset.shape, workdir / "attributes.png"))
     return paths
 
 
@@ -98,9 +122,9 @@ def prior_images(
     return np.asarray(model.generate(parameters, statistics, codes)[0])
 
 
-def most_used(codes: Float[np.ndarray, "N K"]) -> list[int]:
+def most_used(codes: Float[np.ndarray, "N K"], count: int = NUM_TRAVERSED) -> list[int]:
     """The latents of the largest mean square, the largest first."""
-    return np.argsort(-np.mean(codes**2, axis=0), kind="stable")[:NUM_TRAVERSED].tolist()
+    return np.argsort(-np.mean(codes**2, axis=0), kind="stable")[:count].tolist()
 
 
 def traversal(codes: Float[np.ndarray, "N K"], datum: int) -> Float[Array, "L T K"]:

@@ -8,8 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from skimage.util import montage
 
-from jvsc.logs import Row
-
 
 def draw_images(
     images: Float[np.ndarray, "N D"], shape: tuple[int, ...], path: Path, *, signed: bool = False
@@ -25,7 +23,7 @@ def draw_images(
     if signed:
         size = np.maximum(np.abs(images).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
         images = (images / size + 1) / 2
-    return _write(_mosaic(images.reshape(-1, *shape)), path)
+    return write_figure(_mosaic(images.reshape(-1, *shape)), path)
 
 
 def draw_rows(
@@ -53,28 +51,7 @@ def draw_rows(
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    return _write(figure, path)
-
-
-def draw_training(rows: list[Row], seeds: tuple[int, ...], path: Path) -> Path:
-    """Draws loss, share of non-zeros and validation loss over the epochs, a line a seed."""
-    panels = {
-        "loss": "training loss",
-        "nonzero_fraction": "share of non-zeros",
-        "validation_loss": "validation loss (objective 10)",
-    }
-    figure = Figure(figsize=(10, 2.8), layout="constrained")
-    axes = figure.subplots(1, len(panels))
-    for axis, (name, title) in zip(axes, panels.items(), strict=True):
-        points = [(row["epoch"], row[name]) for row in rows if name in row]
-        for index, seed in enumerate(seeds):
-            values = [np.nan if v[index] is None else v[index] for _, v in points]  # type: ignore
-            axis.plot([e for e, _ in points], values, marker=".", ms=3, label=f"seed {seed}")
-        axis.set(title=title, xlabel="epoch")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[1].set_ylim(bottom=0)
-    axes[0].legend(frameon=False, fontsize=8)
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
 def _tile(images: Float[np.ndarray, "N *shape"], grid: tuple[int, int] | None = None) -> np.ndarray:
@@ -104,6 +81,7 @@ def _mosaic(images: Float[np.ndarray, "N *shape"]) -> Figure:
     return figure
 
 
-def _write(figure: Figure, path: Path) -> Path:
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Writes a figure as a PNG, cut to what is drawn."""
     figure.savefig(path, dpi=120, bbox_inches="tight", pad_inches=0.05)
     return path

@@ -1,0 +1,147 @@
+"""How measures are named and written for readers, in tables of the terminal and of the report."""
+
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    """A measure in a table.
+
+    Attributes:
+      name: its key in evaluation.json.
+      label: what a reader calls it.
+      percent: whether it is a share, written in percent.
+      brief: whether it stands in the terminal's table too.
+      note: what it means, for the report.
+    """
+
+    name: str
+    label: str
+    percent: bool = False
+    brief: bool = False
+    note: str = ""
+
+
+ROWS = (
+    Row("validation_loss", "validation loss", brief=True, note="what the run is validated by"),
+    Row(
+        "reconstruction",
+        "of it reconstruction error",
+        brief=True,
+        note="0.5 |x - sA|², objective (10)",
+    ),
+    Row("l1", "of it penalty", brief=True, note="λ |s|₁, objective (10)"),
+    Row(
+        "fista_optimum",
+        "FISTA's optimum, same dictionary",
+        brief=True,
+        note="the least that any codes can reach",
+    ),
+    Row("zero_code_loss", "the all-zero code's", brief=True),
+    Row("mse", "squared error per pixel", brief=True),
+    Row("explained_variance", "explained variance", percent=True),
+    Row("nonzero_fraction", "share of non-zeros", percent=True, brief=True),
+    Row("kl", "KL, summed over latents", brief=True, note="nats"),
+    Row(
+        "multi_information",
+        "multi-information, bits",
+        brief=True,
+        note="plug-in; its joint term is at most log₂ N",
+    ),
+    Row(
+        "mutual_information",
+        "mutual information of two latents, bits",
+        note="mean over pairs, bias taken off",
+    ),
+    Row(
+        "iwae",
+        "importance-weighted bound, nats",
+        brief=True,
+        note="on log p(x), of the densities where the KL acts; not the paper's IWAE column",
+    ),
+    Row("elbo", "evidence lower bound, nats", note="of the same densities"),
+    Row("beta_elbo_loss", "β-ELBO loss", note="squared error + β KL, of the chosen draw"),
+    Row("posterior_collapse", "posterior collapse", percent=True, note="eq. 15, of latents"),
+    Row("feature_collapse", "feature collapse", percent=True, note="eq. 16, of latents"),
+    Row("encoder_snr", "gradient SNR, encoder", note="mean over parameters"),
+    Row("generator_snr", "gradient SNR, generator", note="mean over parameters"),
+    Row("jaccard", "Jaccard consistency", note="eq. 13, of codes drawn for the same datum"),
+    Row(
+        "attribute_correlation",
+        "largest correlation with an attribute",
+        note="point-biserial, mean over attributes",
+    ),
+    Row("probe_accuracy", "linear probe's accuracy", percent=True, note="labels read off codes"),
+    Row(
+        "baseline_probe_accuracy",
+        "the same of the baseline's codes",
+        percent=True,
+        note="eval.baseline",
+    ),
+    Row(
+        "frechet_reconstructions",
+        "Fréchet distance of reconstructions",
+        note="to the data, in the features named below",
+    ),
+    Row("frechet_prior", "Fréchet distance of prior samples", note="likewise"),
+)
+
+
+def written(row: Row, value: Any) -> str:
+    """A value as it stands in a table."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f}%" if row.percent else f"{value:.4g}"
+
+
+def mean_of(values: list[float | None] | None) -> float | None:
+    """Mean over the seeds that have a value; None if none has."""
+    numbers = [value for value in values or [] if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+# Table 1 of the paper (J = 1, J = 20), and the published Fashion-MNIST runs of SPEC section 8
+# (K = 20, K = 64; sparsity 10%, J = 20).
+TABLE_1 = {
+    "fista": {"validation_loss": (101, None), "multi_information": (87.5, None)},
+    "gaussian": {"validation_loss": (1350, 1350), "multi_information": (734, 736)},
+    "laplacian": {"validation_loss": (596, 579), "multi_information": (536, 534)},
+    "spike_and_slab": {"validation_loss": (252, 239), "multi_information": (194, 196)},
+    "thresholded_gaussian": {"validation_loss": (232, 230), "multi_information": (167, 176)},
+    "thresholded_gaussian_gamma": {
+        "validation_loss": (285, 270),
+        "multi_information": (235, 229),
+    },
+    "thresholded_laplacian": {"validation_loss": (198, 194), "multi_information": (180, 191)},
+    "thresholded_laplacian_gamma": {
+        "validation_loss": (223, 211),
+        "multi_information": (238, 233),
+    },
+}
+FASHION_MNIST = {
+    "gaussian": {"mse": (0.0279, 0.0286), "multi_information": (56.3, 207)},
+    "spike_and_slab": {"mse": (0.0305, 0.0290), "multi_information": (5.7, 36.9)},
+    "thresholded_gaussian": {"mse": (0.0289, 0.0243), "multi_information": (7.8, 38.4)},
+    "thresholded_gaussian_gamma": {"mse": (0.0275, 0.0249), "multi_information": (12.9, 72.9)},
+    "thresholded_laplacian": {"mse": (0.0282, 0.0284), "multi_information": (8.6, 36.7)},
+    "thresholded_laplacian_gamma": {"mse": (0.0282, 0.0285), "multi_information": (10.4, 58.7)},
+}
+
+
+def published(settings: dict[str, Any]) -> dict[str, float]:
+    """The paper's values for a run's method, where it has the paper's K and J.
+
+    Args:
+      settings: the run's, as config.json has them. Their data and epochs are not compared.
+    """
+    method, latents, samples = (settings[key] for key in ("method", "num_latents", "num_samples"))
+    if settings["data"]["name"] == "patches":
+        table, columns, column = TABLE_1, (1, 20), samples
+        alike = latents == 256
+    else:
+        table, columns, column = FASHION_MNIST, (20, 64), latents
+        alike = settings["data"]["name"] == "fashion_mnist" and settings["sparsity"] in (None, 0.1)
+    if not alike or column not in columns or method not in table:
+        return {}
+    place = columns.index(column)
+    values = {name: pair[place] for name, pair in table[method].items()}
+    return {name: float(value) for name, value in values.items() if value is not None}
