@@ -17,7 +17,8 @@ from jvsc.logs import read_metrics
 from jvsc.networks import ARCHITECTURES
 from jvsc.objective import variational_loss
 from jvsc.parallel import DATA_AXIS, make_mesh, replicate
-from jvsc.pictures import draw_run, prior_codes
+from jvsc.pictures import draw_run
+from jvsc.posterior_draws import prior_codes
 from jvsc.posteriors import METHODS, Annealing
 from jvsc.state import init_states
 from jvsc.train import feed_arguments, train

@@ -8,10 +8,10 @@ import pytest
 from models import small_config, small_model
 
 from jvsc.build import build_dataset
+from jvsc.code_measures import measure_dictionary
 from jvsc.evaluate import evaluate_run
 from jvsc.inference import in_chunks, make_infer
 from jvsc.main import run
-from jvsc.measures import measure_dictionary
 from jvsc.metrics import multi_information
 from jvsc.metrics.multi_information import bin_edges
 from jvsc.posteriors import METHODS, Annealing

@@ -17,7 +17,7 @@ from jvsc.state import TrainState
 
 CONFIG_FILE = "config.json"
 # What an evaluation or a drawing may change without being another run.
-FREE_SECTIONS = ("eval", "output")
+FREE_SECTIONS = ("eval", "fid", "output")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -144,7 +144,8 @@ def _evaluated_config(workdir: Path, overrides: dict[str, Any]) -> Config:
         section, _, name = key.partition(".")
         if section not in FREE_SECTIONS:
             raise UserError(
-                f"--config.{key} cannot change in an evaluation; only eval.* and output.* can"
+                f"--config.{key} cannot change in an evaluation; only "
+                f"{', '.join(f'{name}.*' for name in FREE_SECTIONS)} can"
             )
         settings[section][name] = value
     return make_config(settings)

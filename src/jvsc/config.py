@@ -102,6 +102,14 @@ class EvalConfig(Section):
     seed: NonNegativeInt = 0
 
 
+class FidConfig(Section):
+    """Frechet distances of images; as `EvalConfig`, not a part of the run's identity."""
+
+    weights: str = ""
+    num_images: PositiveInt = 10_000
+    cache_dir: str = ""
+
+
 class OutputConfig(Section):
     """When a run validates, keeps checkpoints and draws."""
 
@@ -134,6 +142,7 @@ class Config(Section):
     annealing: AnnealingConfig = AnnealingConfig()
     fista: FistaConfig = FistaConfig()
     eval: EvalConfig = EvalConfig()
+    fid: FidConfig = FidConfig()
     output: OutputConfig = OutputConfig()
 
     @pydantic.model_validator(mode="after")

@@ -84,7 +84,9 @@ def evaluate_run(
     model, state = restore_state(config, workdir, dataset.train.shape[1])
     diverged = read_divergences(workdir)
     report = describe_run(config, state, dataset, diverged)
-    store = EvaluationStore(workdir, report | {"settings": config.eval.model_dump()})
+    store = EvaluationStore(
+        workdir, report | {"settings": [config.eval.model_dump(), config.fid.model_dump()]}
+    )
     data = dataset.validation[: config.eval.num_validation]
     infer, key = make_inference(config, model), inference_key(config.eval.seed)
     made = {name: make(config, model, dataset) for name, make in MEASURES.items()}

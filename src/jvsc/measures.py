@@ -1,6 +1,7 @@
 """Every measure of SPEC section 7 of one trained seed: settings and a model in, numbers out."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,27 +11,23 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from jvsc.batches import as_float
 from jvsc.build import build_bound, build_infer, final_annealing, is_network
+from jvsc.code_measures import Values, measure_codes, measure_dictionary, validation_loss
 from jvsc.config import Config
 from jvsc.data import Dataset
-from jvsc.inference import Infer, Inferred, solve_lasso
+from jvsc.data.celeba import default_cache
+from jvsc.features import Features, load_inception, own_classifier
+from jvsc.inference import Infer, Inferred, in_chunks, solve_lasso
 from jvsc.metrics import (
-    active_latents,
     explained_variance,
-    feature_collapse,
+    frechet_distance_of_moments,
     gradient_snr,
     linear_probe,
-    mean_mutual_information,
-    multi_information,
+    moments,
     point_biserial,
-    posterior_collapse,
-    support_statistics,
 )
 from jvsc.model import Model, Parameters, Statistics
-from jvsc.objective import data_term, l1_term
-from jvsc.posterior_draws import make_bound, make_consistency
+from jvsc.posterior_draws import make_bound, make_consistency, prior_codes
 
-# A measure's value: a number, a list of them for a picture, or a text.
-Values = dict[str, Any]
 HISTOGRAM_BINS = 40
 # Draws whose gradients are held side by side.
 GRADIENTS_AT_ONCE = 5
@@ -60,95 +57,6 @@ class Subject(NamedTuple):
 Compute = Callable[[Subject], Values]
 # Compiles a group of measures for all seeds of a run; None where it does not apply.
 Make = Callable[[Config, Model, Dataset], Compute | None]
-
-
-def objective_terms(
-    data: Float[np.ndarray, "N D"],
-    codes: Float[np.ndarray, "N K"],
-    dictionary: Float[Array, "K D"],
-    penalty: float,
-) -> tuple[float, float]:
-    """Mean data term and mean l1 term of objective (10)."""
-    reconstruction = jnp.matmul(codes, dictionary, precision=jax.lax.Precision.HIGHEST)
-    return (
-        float(jnp.mean(data_term(jnp.asarray(data), reconstruction))),
-        float(jnp.mean(l1_term(jnp.asarray(codes), penalty))),
-    )
-
-
-def measure_codes(inferred: Inferred, num_edges: int) -> Values:
-    """Measures of codes under any generator, means over the data.
-
-    Args:
-      inferred: codes and what was inferred with them.
-      num_edges: of multi-information's bins.
-
-    Returns:
-      `mse` per pixel, `nonzero_fraction`, `kl` summed over latents, `multi_information` (bits),
-      `mutual_information` (bits, the mean of two latents, its bias taken off),
-      `posterior_collapse` and `feature_collapse` (shares of latents); and for pictures
-      `active_latents` (how many data have 0, 1, .. latents that are not zero) and
-      `latent_frequency` (the share of the data in which each latent is not zero, sorted).
-    """
-    codes, kl, error = inferred
-    frequency = support_statistics(codes).frequency
-    return {
-        "mse": float(np.mean(error)),
-        "nonzero_fraction": float(np.mean(codes != 0)),
-        "kl": None if kl is None else float(np.mean(np.sum(kl, axis=-1))),
-        "multi_information": multi_information(codes, num_edges),
-        "mutual_information": mean_mutual_information(codes, num_edges),
-        "posterior_collapse": None if kl is None else posterior_collapse(kl),
-        "feature_collapse": feature_collapse(codes),
-        "active_latents": active_latents(codes).tolist(),
-        "latent_frequency": np.sort(frequency)[::-1].round(6).tolist(),
-    }
-
-
-def measure_dictionary(
-    data: Float[np.ndarray, "N D"],
-    codes: Float[np.ndarray, "N K"],
-    dictionary: Float[Array, "K D"],
-    penalty: float,
-    optimal_codes: Float[np.ndarray, "N K"],
-) -> Values:
-    """Measures of a dictionary and its codes, means over the data.
-
-    Args:
-      data: x.
-      codes: s.
-      dictionary: A.
-      penalty: lambda of objective (10).
-      optimal_codes: FISTA's for the same dictionary.
-
-    Returns:
-      `validation_loss` (objective 10 without the dictionary's norm), its two parts
-      `reconstruction` (0.5 ||x - s A||^2) and `l1` (lambda ||s||_1), `fista_optimum` (the least
-      that codes can reach with this dictionary), and the all-zero code's loss.
-    """
-    reconstruction, l1 = objective_terms(data, codes, dictionary, penalty)
-    return {
-        "validation_loss": reconstruction + l1,
-        "reconstruction": reconstruction,
-        "l1": l1,
-        "fista_optimum": sum(objective_terms(data, optimal_codes, dictionary, penalty)),
-        "fista_nonzero_fraction": float(np.mean(optimal_codes != 0)),
-        "zero_code_loss": 0.5 * float(np.mean(np.sum(data.astype(np.float64) ** 2, axis=-1))),
-        "dictionary_norm": float(jnp.mean(jnp.linalg.norm(dictionary, axis=-1))),
-    }
-
-
-def validation_loss(config: Config, inferred: Inferred, num_features: int) -> float:
-    """What a run is validated by: objective (10), or a network's loss (eq. 12).
-
-    A dictionary, and FISTA's codes under any generator, are measured by 0.5 ||x - x_hat||^2 +
-    lambda ||s||_1; a conv generator with an encoder by mean_d (x_d - x_hat_d)^2 + beta KL.
-    """
-    codes, kl, error = inferred
-    if kl is None or not is_network(config):
-        l1 = np.sum(np.abs(codes), axis=-1)
-        return float(np.mean(num_features / 2 * error + config.fista.penalty * l1))
-    return float(np.mean(error + config.kl_weight * np.sum(kl, axis=-1)))
 
 
 def make_inference(config: Config, model: Model) -> Infer:
@@ -310,6 +218,54 @@ def make_labels(config: Config, model: Model, dataset: Dataset) -> Compute | Non
     return compute
 
 
+def make_frechet(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Frechet distances of a network's reconstructions and prior samples to the data.
+
+    In Inception's features where `fid.weights` names them; else in those of a small classifier of
+    the data's own labels; else the reason why there are none.
+    """
+    if not is_network(config):
+        return None
+    features = build_features(config, dataset)
+    if features is None:
+        reason = "no Frechet distance: give fid.weights, Inception's, or data with labels"
+        return lambda subject: {"frechet_features": reason}
+    count = config.fid.num_images
+    generate = jax.jit(lambda *arguments: model.generate(*arguments)[:1])
+
+    def compute(subject: Subject) -> Values:
+        data, codes = subject.data[:count], subject.inferred.codes[:count]
+        of_data = moments(features.of(data))
+
+        def distance(codes: Float[np.ndarray, "N K"]) -> float:
+            variables = (subject.parameters, subject.statistics)
+            (images,) = in_chunks(
+                lambda rows, first: generate(*variables, rows), codes, config.eval.chunk
+            )
+            return frechet_distance_of_moments(moments(features.of(images)), of_data)
+
+        values: Values = {
+            "frechet_features": features.description,
+            "frechet_reconstructions": distance(codes),
+        }
+        if model.posterior is not None:
+            prior = np.asarray(prior_codes(model, len(data), codes.shape[1]))
+            values["frechet_prior"] = distance(prior)
+        return values
+
+    return compute
+
+
+def build_features(config: Config, dataset: Dataset) -> Features | None:
+    """The features that images are compared in; None where there are neither weights nor labels."""
+    if config.fid.weights:
+        return load_inception(Path(config.fid.weights).expanduser(), dataset.shape)
+    if dataset.read_labels is None:
+        return None
+    cache = Path(config.fid.cache_dir).expanduser() if config.fid.cache_dir else default_cache()
+    return own_classifier(dataset, dataset.read_labels(), config.data.name, cache)
+
+
 def probed(
     data: Shaped[np.ndarray, "N D"], labels: Bool[np.ndarray, "N A"], count: int
 ) -> tuple[Shaped[np.ndarray, "P D"], Bool[np.ndarray, "P A"]]:
@@ -331,4 +287,5 @@ MEASURES: dict[str, Make] = {
     "gradient": make_gradient,
     "consistency": make_jaccard,
     "labels": make_labels,
+    "frechet": make_frechet,
 }

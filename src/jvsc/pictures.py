@@ -13,9 +13,8 @@ from jvsc.data import Dataset
 from jvsc.evaluate import Evaluation
 from jvsc.metrics import estimated_dictionary
 from jvsc.model import Model, Parameters, Statistics
-from jvsc.posteriors import Annealing
+from jvsc.posterior_draws import prior_codes
 from jvsc.report.figures import draw_images, draw_rows
-from jvsc.sampling import datum_keys, draw, first_draws
 from jvsc.solvers import fista
 
 NUM_SHOWN = 16
@@ -101,16 +100,6 @@ def draw_epoch(
 def has_dictionary(parameters: Parameters) -> bool:
     """Whether the generator is a dictionary, and not a network."""
     return isinstance(parameters.generator, (jax.Array, np.ndarray))
-
-
-def prior_codes(model: Model, num_codes: int, num_latents: int) -> Float[Array, "N K"]:
-    """Codes drawn from the method's prior, with a fixed key."""
-    posterior = model.require_posterior()
-    heads = {
-        name: jnp.full((num_codes, num_latents), value) for name, value in posterior.prior.items()
-    }
-    keys = datum_keys(jax.random.key(0), num_codes)
-    return draw(posterior.sample, keys, heads, first_draws(1, num_codes), Annealing())[0]
 
 
 def prior_images(

@@ -99,6 +99,16 @@ def make_consistency(
     return _in_chunks(consistency_of_chunk, chunk)
 
 
+def prior_codes(model: Model, num_codes: int, num_latents: int) -> Float[Array, "N K"]:
+    """Codes drawn from the method's prior, with a fixed key."""
+    posterior = model.require_posterior()
+    heads = {
+        name: jnp.full((num_codes, num_latents), value) for name, value in posterior.prior.items()
+    }
+    keys = datum_keys(jax.random.key(0), num_codes)
+    return draw(posterior.sample, keys, heads, first_draws(1, num_codes), Annealing())[0]
+
+
 def _in_chunks(of_chunk: Callable, chunk: int) -> MeasureData:
     def measure(
         parameters: Parameters,

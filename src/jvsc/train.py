@@ -15,6 +15,7 @@ from rich.console import Console
 from jvsc.batches import make_prepare
 from jvsc.build import build_dataset, build_infer, build_loss, build_model, build_optimizer
 from jvsc.checkpoint import check_workdir, claim_workdir, open_checkpoints
+from jvsc.code_measures import validation_loss
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import describe, find_divergence, read_divergences, write_divergences
@@ -23,7 +24,6 @@ from jvsc.evaluate import seed_variables
 from jvsc.feed import Feed, fits_on_device, resident_feed, streamed_feed
 from jvsc.inference import inference_key
 from jvsc.logs import Row, open_log
-from jvsc.measures import validation_loss
 from jvsc.model import Model
 from jvsc.objective import StepMetrics
 from jvsc.parallel import DATA_AXIS, check_batch_size, make_mesh, replicate

@@ -1,0 +1,113 @@
+"""Measures of one seed's codes, and of its dictionary: arrays and settings in, numbers out."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jvsc.build import is_network
+from jvsc.config import Config
+from jvsc.inference import Inferred
+from jvsc.metrics import (
+    active_latents,
+    feature_collapse,
+    mean_mutual_information,
+    multi_information,
+    posterior_collapse,
+    support_statistics,
+)
+from jvsc.objective import data_term, l1_term
+
+# A measure's value: a number, a list of them for a picture, or a text.
+Values = dict[str, Any]
+
+
+def objective_terms(
+    data: Float[np.ndarray, "N D"],
+    codes: Float[np.ndarray, "N K"],
+    dictionary: Float[Array, "K D"],
+    penalty: float,
+) -> tuple[float, float]:
+    """Mean data term and mean l1 term of objective (10)."""
+    reconstruction = jnp.matmul(codes, dictionary, precision=jax.lax.Precision.HIGHEST)
+    return (
+        float(jnp.mean(data_term(jnp.asarray(data), reconstruction))),
+        float(jnp.mean(l1_term(jnp.asarray(codes), penalty))),
+    )
+
+
+def measure_codes(inferred: Inferred, num_edges: int) -> Values:
+    """Measures of codes under any generator, means over the data.
+
+    Args:
+      inferred: codes and what was inferred with them.
+      num_edges: of multi-information's bins.
+
+    Returns:
+      `mse` per pixel, `nonzero_fraction`, `kl` summed over latents, `multi_information` (bits),
+      `mutual_information` (bits, the mean of two latents, its bias taken off),
+      `posterior_collapse` and `feature_collapse` (shares of latents); and for pictures
+      `active_latents` (how many data have 0, 1, .. latents that are not zero) and
+      `latent_frequency` (the share of the data in which each latent is not zero, sorted).
+    """
+    codes, kl, error = inferred
+    frequency = support_statistics(codes).frequency
+    return {
+        "mse": float(np.mean(error)),
+        "nonzero_fraction": float(np.mean(codes != 0)),
+        "kl": None if kl is None else float(np.mean(np.sum(kl, axis=-1))),
+        "multi_information": multi_information(codes, num_edges),
+        "mutual_information": mean_mutual_information(codes, num_edges),
+        "posterior_collapse": None if kl is None else posterior_collapse(kl),
+        "feature_collapse": feature_collapse(codes),
+        "active_latents": active_latents(codes).tolist(),
+        "latent_frequency": np.sort(frequency)[::-1].round(6).tolist(),
+    }
+
+
+def measure_dictionary(
+    data: Float[np.ndarray, "N D"],
+    codes: Float[np.ndarray, "N K"],
+    dictionary: Float[Array, "K D"],
+    penalty: float,
+    optimal_codes: Float[np.ndarray, "N K"],
+) -> Values:
+    """Measures of a dictionary and its codes, means over the data.
+
+    Args:
+      data: x.
+      codes: s.
+      dictionary: A.
+      penalty: lambda of objective (10).
+      optimal_codes: FISTA's for the same dictionary.
+
+    Returns:
+      `validation_loss` (objective 10 without the dictionary's norm), its two parts
+      `reconstruction` (0.5 ||x - s A||^2) and `l1` (lambda ||s||_1), `fista_optimum` (the least
+      that codes can reach with this dictionary), and the all-zero code's loss.
+    """
+    reconstruction, l1 = objective_terms(data, codes, dictionary, penalty)
+    return {
+        "validation_loss": reconstruction + l1,
+        "reconstruction": reconstruction,
+        "l1": l1,
+        "fista_optimum": sum(objective_terms(data, optimal_codes, dictionary, penalty)),
+        "fista_nonzero_fraction": float(np.mean(optimal_codes != 0)),
+        "zero_code_loss": 0.5 * float(np.mean(np.sum(data.astype(np.float64) ** 2, axis=-1))),
+        "dictionary_norm": float(jnp.mean(jnp.linalg.norm(dictionary, axis=-1))),
+    }
+
+
+def validation_loss(config: Config, inferred: Inferred, num_features: int) -> float:
+    """What a run is validated by: objective (10), or a network's loss (eq. 12).
+
+    A dictionary, and FISTA's codes under any generator, are measured by 0.5 ||x - x_hat||^2 +
+    lambda ||s||_1; a conv generator with an encoder by mean_d (x_d - x_hat_d)^2 + beta KL.
+    """
+    codes, kl, error = inferred
+    if kl is None or not is_network(config):
+        l1 = np.sum(np.abs(codes), axis=-1)
+        return float(np.mean(num_features / 2 * error + config.fista.penalty * l1))
+    return float(np.mean(error + config.kl_weight * np.sum(kl, axis=-1)))
