@@ -1,5 +1,6 @@
 """Conv runs through the one trainer: selection, memory, bfloat16, evaluation, continuing."""
 
+import json
 from functools import partial
 
 import jax
@@ -7,13 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import assert_trees_equal, image_config, random_images
+from test_labels import write_labelled
 
 import jvsc.train
+from jvsc import classifier
 from jvsc.build import build_loss, build_model, build_optimizer
+from jvsc.checkpoint import claim_workdir
 from jvsc.data import load_fashion_mnist
+from jvsc.data.fashion_mnist import CLASSES
 from jvsc.evaluate import evaluate_run
 from jvsc.feed import resident_feed
 from jvsc.logs import read_metrics
+from jvsc.main import run
 from jvsc.networks import ARCHITECTURES
 from jvsc.objective import variational_loss
 from jvsc.parallel import DATA_AXIS, make_mesh, replicate
@@ -35,7 +41,14 @@ def method_config(method, **changes):
     return image_config(method=method, threshold=threshold, **changes)
 
 
-@pytest.mark.parametrize("method", ["fista", "spike_and_slab", "thresholded_gaussian_gamma"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "fista",
+        "spike_and_slab",
+        pytest.param("thresholded_gaussian_gamma", marks=pytest.mark.slow),
+    ],
+)
 def test_methods_train_evaluate_and_draw(method, tmp_path, made_up_images):
     config = method_config(method, seeds=(0, 1), num_samples=2, output__draw_epochs=(1,))
     train(config, tmp_path)
@@ -47,9 +60,42 @@ def test_methods_train_evaluate_and_draw(method, tmp_path, made_up_images):
         read_metrics(tmp_path)[-1]["validation_loss"], rel=1e-4
     )
     names = {path.name for path in draw_run(config, tmp_path, dataset, evaluation)}
-    expected = {"training.png", "reconstructions.png", "traversals.png"}
+    expected = {"reconstructions.png", "traversals.png", "estimated_dictionary.png"}
     assert names == expected | ({"prior_samples.png"} if method != "fista" else set())
     assert (tmp_path / "prior_samples_epoch_0001.png").exists() == (method != "fista")
+
+
+def test_labelled_images_are_probed_and_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(classifier, "STEPS", 2)
+    write_labelled(tmp_path / "idx")
+    counts = {"data__num_train": 40, "data__num_validation": 20, "num_epochs": 1}
+    folders = {"data__path": str(tmp_path / "idx"), "fid__cache_dir": str(tmp_path / "cache")}
+    for method in ("gaussian", "thresholded_laplacian"):
+        train(method_config(method, **counts, **folders), tmp_path / method)
+    workdir = tmp_path / "thresholded_laplacian"
+    baseline = f"--config.eval.baseline={tmp_path / 'gaussian'}"
+    assert run([f"--workdir={workdir}", "--mode=evaluate", baseline]) == 0
+    metrics = json.loads((workdir / "evaluation.json").read_text())["metrics"]
+    tops = metrics["top_latents"][0]
+    assert list(tops) == list(CLASSES)
+    sizes = [[abs(r) for _, r in top] for top in tops.values()]
+    assert all(size == sorted(size, reverse=True) and len(size) == 4 for size in sizes)
+    for name in ("probe_accuracy", "baseline_probe_accuracy"):
+        assert 0 <= metrics[name][0] <= 1
+    assert "not FID" in metrics["frechet_features"][0]
+    assert metrics["frechet_reconstructions"][0] > 0
+    assert metrics["frechet_prior"][0] > 0
+    report = (workdir / "report.html").read_text()
+    for words in ("not FID", "correlated with each attribute", "the same of the baseline"):
+        assert words in report
+    assert (workdir / "attributes.png").stat().st_size > 1000
+
+    other = method_config("gaussian", **counts, **folders | {"data__seed": 1})
+    claim_workdir(tmp_path / "other", other)
+    capsys.readouterr()
+    mistaken = f"--config.eval.baseline={tmp_path / 'other'}"
+    assert run([f"--workdir={workdir}", "--mode=evaluate", mistaken]) == 2
+    assert "is a run on other data" in capsys.readouterr().err
 
 
 def test_a_conv_run_continues_where_it_stopped(tmp_path, made_up_images, monkeypatch):

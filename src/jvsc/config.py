@@ -99,6 +99,7 @@ class EvalConfig(Section):
     snr_batch_size: PositiveInt = 100
     jaccard_draws: int = Field(default=20, ge=2)
     probe_train: PositiveInt = 10_000
+    baseline: str = ""
     seed: NonNegativeInt = 0
 
 

@@ -5,23 +5,21 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from rich.console import Console
 
-from jvsc.build import build_dataset, build_model, build_optimizer
-from jvsc.checkpoint import open_checkpoints, write_atomically
+from jvsc.build import build_dataset
+from jvsc.checkpoint import write_atomically
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import read_divergences
-from jvsc.errors import UserError
 from jvsc.evaluation_store import EvaluationStore
 from jvsc.inference import Inferred, inference_key
 from jvsc.measures import MEASURES, Compute, Subject, make_inference
 from jvsc.model import Model, Parameters, Statistics
-from jvsc.parallel import on_one_device
 from jvsc.posteriors import METHODS
-from jvsc.state import TrainState, init_states
+from jvsc.restore import restore_state, seed_variables
+from jvsc.state import TrainState
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -42,26 +40,6 @@ class Evaluation(NamedTuple):
     parameters: Parameters
     statistics: Statistics
     inferred: Inferred | None
-
-
-def seed_variables(state: TrainState, index: int) -> tuple[Parameters, Statistics]:
-    """Parameters and statistics of one seed out of a state that holds several."""
-    return jax.tree.map(lambda leaf: leaf[index], (state.parameters, state.statistics))
-
-
-def restore_state(config: Config, workdir: Path, num_features: int) -> tuple[Model, TrainState]:
-    """A run's model and its newest checkpoint.
-
-    Raises:
-      UserError: if the run has no checkpoint yet.
-    """
-    model = build_model(config, num_features)
-    optimizer = build_optimizer(config, config.steps_per_epoch)
-    template = jax.eval_shape(lambda: init_states(config.seeds, model, optimizer))
-    with open_checkpoints(workdir) as checkpoints:
-        if checkpoints.latest is None:
-            raise UserError(f"--workdir={workdir} has no checkpoint yet; train the run first")
-        return model, checkpoints.restore(on_one_device(template), checkpoints.latest)
 
 
 def evaluate_run(

@@ -11,10 +11,12 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from jvsc.batches import as_float
 from jvsc.build import build_bound, build_infer, final_annealing, is_network
+from jvsc.checkpoint import read_config
 from jvsc.code_measures import Values, measure_codes, measure_dictionary, validation_loss
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.data.celeba import default_cache
+from jvsc.errors import UserError
 from jvsc.features import Features, load_inception, own_classifier
 from jvsc.inference import Infer, Inferred, in_chunks, solve_lasso
 from jvsc.metrics import (
@@ -27,6 +29,7 @@ from jvsc.metrics import (
 )
 from jvsc.model import Model, Parameters, Statistics
 from jvsc.posterior_draws import make_bound, make_consistency, prior_codes
+from jvsc.restore import restore_state, seed_variables
 
 HISTOGRAM_BINS = 40
 # Draws whose gradients are held side by side.
@@ -198,6 +201,7 @@ def make_labels(config: Config, model: Model, dataset: Dataset) -> Compute | Non
     labels = dataset.read_labels()
     probe_data, probe_labels = probed(dataset.train, labels.train, config.eval.probe_train)
     infer = make_inference(config, model)
+    baseline: Values = {}
 
     def compute(subject: Subject) -> Values:
         codes, here = subject.inferred.codes, labels.validation[: len(subject.data)]
@@ -206,6 +210,13 @@ def make_labels(config: Config, model: Model, dataset: Dataset) -> Compute | Non
         # Other keys than the validation codes'.
         key = jax.random.fold_in(subject.key, 1)
         seen = infer(subject.parameters, subject.statistics, probe_data, key).codes
+        if config.eval.baseline and not baseline:
+            of_seen, of_data = (
+                other_codes(config, data, key)
+                for data, key in ((probe_data, key), (subject.data, subject.key))
+            )
+            accuracy = linear_probe(of_seen, probe_labels, of_data, here, labels.exclusive)
+            baseline["baseline_probe_accuracy"] = accuracy
         return {
             "attribute_correlation": float(np.abs(correlation).max(axis=0).mean()),
             "top_latents": {
@@ -213,6 +224,7 @@ def make_labels(config: Config, model: Model, dataset: Dataset) -> Compute | Non
                 for index, name in enumerate(labels.names)
             },
             "probe_accuracy": linear_probe(seen, probe_labels, codes, here, labels.exclusive),
+            **baseline,
         }
 
     return compute
@@ -264,6 +276,24 @@ def build_features(config: Config, dataset: Dataset) -> Features | None:
         return None
     cache = Path(config.fid.cache_dir).expanduser() if config.fid.cache_dir else default_cache()
     return own_classifier(dataset, dataset.read_labels(), config.data.name, cache)
+
+
+def other_codes(
+    config: Config, data: Shaped[np.ndarray, "N D"], key: Key[Array, ""]
+) -> Float[np.ndarray, "N K"]:
+    """Codes of the first seed of the run in `eval.baseline`.
+
+    Raises:
+      UserError: if there is no such run, or it was trained on other data.
+    """
+    workdir = Path(config.eval.baseline).expanduser()
+    other = read_config(workdir)
+    if other.data.model_dump(exclude={"cache_dir"}) != config.data.model_dump(
+        exclude={"cache_dir"}
+    ):
+        raise UserError(f"eval.baseline={workdir} is a run on other data; give one on the same")
+    model, state = restore_state(other, workdir, data.shape[1])
+    return make_inference(other, model)(*seed_variables(state, 0), data, key).codes
 
 
 def probed(

@@ -20,7 +20,6 @@ from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import describe, find_divergence, read_divergences, write_divergences
 from jvsc.errors import DivergenceError
-from jvsc.evaluate import seed_variables
 from jvsc.feed import Feed, fits_on_device, resident_feed, streamed_feed
 from jvsc.inference import inference_key
 from jvsc.logs import Row, open_log
@@ -28,6 +27,7 @@ from jvsc.model import Model
 from jvsc.objective import StepMetrics
 from jvsc.parallel import DATA_AXIS, check_batch_size, make_mesh, replicate
 from jvsc.pictures import draw_epoch
+from jvsc.restore import seed_variables
 from jvsc.state import TrainState, init_states
 
 
