@@ -51,6 +51,7 @@ SMALL = {
     "annealing.warmup_begin": 100,
     "annealing.warmup_increment": 2e-3,
     "annealing.temperature_decay": 0.995,
+    "eval.snr_draws": 20,
 }
 
 
