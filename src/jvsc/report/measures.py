@@ -128,10 +128,10 @@ FASHION_MNIST = {
 
 
 def published(settings: dict[str, Any]) -> dict[str, float]:
-    """The paper's values for a run's method, where it has the paper's K and J.
+    """The paper's values for a run's method, where it has the paper's K, and on patches its J.
 
     Args:
-      settings: the run's, as config.json has them. Their data and epochs are not compared.
+      settings: the run's, as config.json has them. Neither data nor epochs are compared.
     """
     method, latents, samples = (settings[key] for key in ("method", "num_latents", "num_samples"))
     if settings["data"]["name"] == "patches":

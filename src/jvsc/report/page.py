@@ -45,7 +45,7 @@ def write_page(title: str, runs: list[RunRecord], folder: Path) -> list[Path]:
         title=title,
         runs=runs,
         rows=measure_rows(runs),
-        remarks=[remark for run in runs for remark in remarks(run, len(runs) > 1)],
+        remarks=remarks(runs),
         curves=inline(curves),
         figures=[(caption, inline(path)) for caption, path in figures.items()],
         pictures=[
@@ -74,10 +74,15 @@ def measure_rows(runs: list[RunRecord]) -> list[dict[str, Any]]:
     return rows
 
 
-def remarks(run: RunRecord, named: bool) -> list[str]:
-    """What a run's evaluation says in words, such as why a measure is missing."""
-    texts = set(run.values("frechet_features"))
-    return [f"{run.name}: {text}" if named else text for text in sorted(texts)]
+def remarks(runs: list[RunRecord]) -> list[str]:
+    """What evaluations say in words, such as why a measure is missing, each once with its runs."""
+    said: dict[str, list[str]] = {}
+    for run in runs:
+        for text in sorted(set(run.values("frechet_features"))):
+            said.setdefault(text, []).append(run.name)
+    if len(runs) == 1:
+        return list(said)
+    return [f"{', '.join(names)}: {text}" for text, names in said.items()]
 
 
 class Picture(NamedTuple):
