@@ -22,6 +22,7 @@ from jvsc.restore import restore_state, seed_variables
 from jvsc.state import TrainState
 
 EVALUATION_FILE = "evaluation.json"
+SECONDS_FILE = "evaluation_seconds.json"
 
 
 class Evaluation(NamedTuple):
@@ -85,9 +86,11 @@ def evaluate_run(
         seconds.append(times)
         if inferred is None:
             shown, inferred = index, found
-    report |= {"num_validation": len(data), "metrics": by_name(rows), "seconds": by_name(seconds)}
-    text = json.dumps(report, indent=2, allow_nan=False)
-    write_atomically(workdir / EVALUATION_FILE, text + "\n")
+    report |= {"num_validation": len(data), "metrics": by_name(rows)}
+    # Apart, so that evaluation.json is the same however often it is made.
+    for name, content in {EVALUATION_FILE: report, SECONDS_FILE: by_name(seconds)}.items():
+        text = json.dumps(content, indent=2, allow_nan=False)
+        write_atomically(workdir / name, text + "\n")
     store.clear()
     return Evaluation(report, model, *seed_variables(state, shown), inferred)
 
