@@ -45,7 +45,7 @@ def method_config(method, **changes):
     "method",
     [
         "fista",
-        "spike_and_slab",
+        pytest.param("spike_and_slab", marks=pytest.mark.slow),
         pytest.param("thresholded_gaussian_gamma", marks=pytest.mark.slow),
     ],
 )
