@@ -1,4 +1,4 @@
-"""The command: a run trained or evaluated; known mistakes become one line."""
+"""The command: runs trained, evaluated or compared; known mistakes become one line."""
 
 import os
 import sys
