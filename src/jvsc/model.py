@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from jvsc.networks import Encoder, Generator
@@ -20,6 +21,11 @@ class Parameters(NamedTuple):
 
     encoder: Any
     generator: Any
+
+
+def has_dictionary(parameters: Parameters) -> bool:
+    """Whether the generator is a dictionary [K, D], and not a network."""
+    return isinstance(parameters.generator, (jax.Array, np.ndarray))
 
 
 class Statistics(NamedTuple):

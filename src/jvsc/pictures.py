@@ -12,9 +12,9 @@ from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.evaluate import Evaluation
 from jvsc.metrics import estimated_dictionary
-from jvsc.model import Model, Parameters, Statistics
+from jvsc.model import Model, Parameters, Statistics, has_dictionary
 from jvsc.posterior_draws import prior_codes
-from jvsc.report.figures import draw_images, draw_rows
+from jvsc.report.figures import draw_images, draw_rows, grey_at_zero
 from jvsc.solvers import fista
 
 NUM_SHOWN = 16
@@ -73,8 +73,7 @@ def draw_estimated(
         rows = {}
         for name, latents in tops[0].items():
             oriented = np.stack([np.sign(r) * atoms[k] for k, r in latents])
-            largest = np.maximum(np.abs(oriented).max(axis=1, keepdims=True), 1e-12)
-            rows[f"{name}, {latents[0][1]:+.2f}"] = (oriented / largest + 1) / 2
+            rows[f"{name}, {latents[0][1]:+.2f}"] = grey_at_zero(oriented)
         paths.append(draw_rows(rows, dataset.shape, workdir / "attributes.png"))
     return paths
 
@@ -95,11 +94,6 @@ def draw_epoch(
         return None
     path = workdir / f"prior_samples_epoch_{epoch:04d}.png"
     return draw_images(prior_images(model, parameters, statistics), dataset.shape, path)
-
-
-def has_dictionary(parameters: Parameters) -> bool:
-    """Whether the generator is a dictionary, and not a network."""
-    return isinstance(parameters.generator, (jax.Array, np.ndarray))
 
 
 def prior_images(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from jvsc.batches import as_float
 from jvsc.inference import in_chunks
 from jvsc.metrics import gaussian_log_likelihood, importance_weighted_bound, jaccard_consistency
-from jvsc.model import Model, Parameters, Statistics
+from jvsc.model import Model, Parameters, Statistics, has_dictionary
 from jvsc.objective import squared_error
 from jvsc.posteriors import Annealing
 from jvsc.sampling import datum_keys, draw, first_draws
@@ -51,12 +51,7 @@ def make_bound(
     """
     posterior = model.require_posterior()
 
-    @jax.jit
-    def bound_of_chunk(parameters, statistics, data, key, first):
-        data = as_float(data)
-        heads, _ = model.encode(parameters, statistics, data)
-        keys = datum_keys(key, data.shape[0], first)
-
+    def bounds(parameters, statistics, data, heads, keys):
         def log_weight(number: Int[Array, ""]) -> Float[Array, " B"]:
             numbers = first_draws(1, data.shape[0]) + number
             codes, log_ratios = draw(posterior.weighed_sample, keys, heads, numbers, annealing)
@@ -67,7 +62,7 @@ def make_bound(
         log_weights = jax.lax.map(log_weight, jnp.arange(num_samples))
         return importance_weighted_bound(log_weights), jnp.mean(log_weights, axis=0)
 
-    return _in_chunks(bound_of_chunk, chunk)
+    return _measure(model, bounds, chunk)
 
 
 def make_consistency(
@@ -85,18 +80,14 @@ def make_consistency(
     """
     posterior = model.require_posterior()
 
-    @jax.jit
-    def consistency_of_chunk(parameters, statistics, data, key, first):
-        data = as_float(data)
-        heads, _ = model.encode(parameters, statistics, data)
-        keys = datum_keys(key, data.shape[0], first)
+    def consistency(parameters, statistics, data, heads, keys):
         numbers = first_draws(num_draws, data.shape[0])
         supports = draw(posterior.sample, keys, heads, numbers, annealing) != 0
-        if isinstance(parameters.generator, jax.Array):
+        if has_dictionary(parameters):
             supports &= jnp.linalg.norm(parameters.generator, axis=1) >= SMALLEST_NORM
         return (jaccard_consistency(supports),)
 
-    return _in_chunks(consistency_of_chunk, chunk)
+    return _measure(model, consistency, chunk)
 
 
 def prior_codes(model: Model, num_codes: int, num_latents: int) -> Float[Array, "N K"]:
@@ -109,7 +100,16 @@ def prior_codes(model: Model, num_codes: int, num_latents: int) -> Float[Array, 
     return draw(posterior.sample, keys, heads, first_draws(1, num_codes), Annealing())[0]
 
 
-def _in_chunks(of_chunk: Callable, chunk: int) -> MeasureData:
+def _measure(model: Model, of_heads: Callable, chunk: int) -> MeasureData:
+    """Compiles `(parameters, statistics, data, heads, keys of the data) -> numbers` in chunks."""
+
+    @jax.jit
+    def of_chunk(parameters, statistics, rows, key, first):
+        data = as_float(rows)
+        heads, _ = model.encode(parameters, statistics, data)
+        keys = datum_keys(key, data.shape[0], first)
+        return of_heads(parameters, statistics, data, heads, keys)
+
     def measure(
         parameters: Parameters,
         statistics: Statistics,

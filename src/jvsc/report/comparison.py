@@ -109,6 +109,6 @@ def _frequency(axis: Axes, run: RunRecord) -> None:
 
 
 def _jaccard(axis: Axes, run: RunRecord) -> None:
-    for counts in run.values("jaccard_histogram")[:1]:
-        shares = np.asarray(counts) / np.sum(counts)
-        axis.stairs(shares, np.linspace(0, 1, len(counts) + 1), label=run.name)
+    if histograms := run.values("jaccard_histogram"):
+        counts = np.sum(histograms, axis=0)
+        axis.stairs(counts / counts.sum(), np.linspace(0, 1, len(counts) + 1), label=run.name)

@@ -21,9 +21,14 @@ def draw_images(
       signed: scale each image to its own largest size and draw zero grey, as for atoms.
     """
     if signed:
-        size = np.maximum(np.abs(images).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        images = (images / size + 1) / 2
+        images = grey_at_zero(images)
     return write_figure(_mosaic(images.reshape(-1, *shape)), path)
+
+
+def grey_at_zero(images: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    """Signed images, each scaled by its own largest size, with zero at the middle of [0, 1]."""
+    size = np.maximum(np.abs(images).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return (images / size + 1) / 2
 
 
 def draw_rows(
