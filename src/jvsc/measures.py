@@ -1,6 +1,7 @@
 """Every measure of SPEC section 7 of one trained seed: settings and a model in, numbers out."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from jvsc.data import Dataset
 from jvsc.data.celeba import default_cache
 from jvsc.errors import UserError
 from jvsc.features import Features, load_inception, own_classifier
-from jvsc.inference import Infer, Inferred, in_chunks, solve_lasso
+from jvsc.inference import Infer, Inferred, in_chunks, inference_key, solve_lasso
 from jvsc.metrics import (
     explained_variance,
     frechet_distance_of_moments,
@@ -27,6 +28,7 @@ from jvsc.metrics import (
     moments,
     point_biserial,
 )
+from jvsc.metrics.frechet import Moments
 from jvsc.model import Model, Parameters, Statistics
 from jvsc.posterior_draws import make_bound, make_consistency, prior_codes
 from jvsc.restore import restore_state, seed_variables
@@ -202,31 +204,36 @@ def make_labels(config: Config, model: Model, dataset: Dataset) -> Compute | Non
         return None
     labels = dataset.read_labels()
     probe_data, probe_labels = probed(dataset.train, labels.train, config.eval.probe_train)
-    infer = make_inference(config, model)
-    baseline: Values = {}
+    infer, infer_baseline = make_inference(config, model), baseline_inference(config, dataset)
+    data = dataset.validation[: config.eval.num_validation]
+    here = labels.validation[: len(data)]
+    key = inference_key(config.eval.seed)
+    # Another key than the validation codes'.
+    probe_key = jax.random.fold_in(key, 1)
+
+    def accuracy(seen: Float[np.ndarray, "P K"], codes: Float[np.ndarray, "M K"]) -> float:
+        return linear_probe(seen, probe_labels, codes, here, labels.exclusive)
+
+    @cache
+    def of_baseline() -> Values:
+        if infer_baseline is None:
+            return {}
+        codes = infer_baseline(probe_data, probe_key), infer_baseline(data, key)
+        return {"baseline_probe_accuracy": accuracy(*codes)}
 
     def compute(subject: Subject) -> Values:
-        codes, here = subject.inferred.codes, labels.validation[: len(subject.data)]
+        codes = subject.inferred.codes
         correlation = point_biserial(codes, here)
         top = np.argsort(-np.abs(correlation), axis=0, kind="stable")[:TOP_LATENTS]
-        # Other keys than the validation codes'.
-        key = jax.random.fold_in(subject.key, 1)
-        seen = infer(subject.parameters, subject.statistics, probe_data, key).codes
-        if config.eval.baseline and not baseline:
-            of_seen, of_data = (
-                other_codes(config, data, key)
-                for data, key in ((probe_data, key), (subject.data, subject.key))
-            )
-            accuracy = linear_probe(of_seen, probe_labels, of_data, here, labels.exclusive)
-            baseline["baseline_probe_accuracy"] = accuracy
+        seen = infer(subject.parameters, subject.statistics, probe_data, probe_key).codes
         return {
             "attribute_correlation": float(np.abs(correlation).max(axis=0).mean()),
             "top_latents": {
                 name: [[int(k), round(float(correlation[k, index]), 4)] for k in top[:, index]]
                 for index, name in enumerate(labels.names)
             },
-            "probe_accuracy": linear_probe(seen, probe_labels, codes, here, labels.exclusive),
-            **baseline,
+            "probe_accuracy": accuracy(seen, codes),
+            **of_baseline(),
         }
 
     return compute
@@ -244,19 +251,23 @@ def make_frechet(config: Config, model: Model, dataset: Dataset) -> Compute | No
     if features is None:
         reason = "no Frechet distance: give fid.weights, Inception's, or data with labels"
         return lambda subject: {"frechet_features": reason}
-    count = config.fid.num_images
+    data = dataset.validation[: config.eval.num_validation][: config.fid.num_images]
     generate = jax.jit(lambda *arguments: model.generate(*arguments)[:1])
 
+    # The same for all seeds, and minutes of Inception's work.
+    @cache
+    def of_data() -> Moments:
+        return moments(features.of(data))
+
     def compute(subject: Subject) -> Values:
-        data, codes = subject.data[:count], subject.inferred.codes[:count]
-        of_data = moments(features.of(data))
+        codes = subject.inferred.codes[: len(data)]
 
         def distance(codes: Float[np.ndarray, "N K"]) -> float:
             variables = (subject.parameters, subject.statistics)
             (images,) = in_chunks(
                 lambda rows, first: generate(*variables, rows), codes, config.eval.chunk
             )
-            return frechet_distance_of_moments(moments(features.of(images)), of_data)
+            return frechet_distance_of_moments(moments(features.of(images)), of_data())
 
         values: Values = {
             "frechet_features": features.description,
@@ -276,26 +287,29 @@ def build_features(config: Config, dataset: Dataset) -> Features | None:
         return load_inception(Path(config.fid.weights).expanduser(), dataset.shape)
     if dataset.read_labels is None:
         return None
-    cache = Path(config.fid.cache_dir).expanduser() if config.fid.cache_dir else default_cache()
-    return own_classifier(dataset, dataset.read_labels(), config.data.name, cache)
+    folder = Path(config.fid.cache_dir).expanduser() if config.fid.cache_dir else default_cache()
+    return own_classifier(dataset, dataset.read_labels(), config.data.name, folder)
 
 
-def other_codes(
-    config: Config, data: Shaped[np.ndarray, "N D"], key: Key[Array, ""]
-) -> Float[np.ndarray, "N K"]:
-    """Codes of the first seed of the run in `eval.baseline`.
+def baseline_inference(
+    config: Config, dataset: Dataset
+) -> Callable[[Shaped[np.ndarray, "N D"], Key[Array, ""]], Float[np.ndarray, "N K"]] | None:
+    """Codes of the first seed of the run in `eval.baseline`, as a function; None without one.
 
     Raises:
       UserError: if there is no such run, or it was trained on other data.
     """
+    if not config.eval.baseline:
+        return None
     workdir = Path(config.eval.baseline).expanduser()
     other = read_config(workdir)
     if other.data.model_dump(exclude={"cache_dir"}) != config.data.model_dump(
         exclude={"cache_dir"}
     ):
         raise UserError(f"eval.baseline={workdir} is a run on other data; give one on the same")
-    model, state = restore_state(other, workdir, data.shape[1])
-    return make_inference(other, model)(*seed_variables(state, 0), data, key).codes
+    model, state = restore_state(other, workdir, dataset.train.shape[1])
+    infer, variables = make_inference(other, model), seed_variables(state, 0)
+    return lambda data, key: infer(*variables, data, key).codes
 
 
 def probed(

@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +93,7 @@ def load_celeba(
         (image_size, image_size, 3),
         description,
         mirrored=True,
-        read_labels=attributes and partial(labels_of, attributes, *used),
+        read_labels=attributes and cache(partial(labels_of, attributes, *used)),
     )
 
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def load_fashion_mnist(
     ]
     train, validation = (split[part] for split, part in zip(images, chosen, strict=True))
     description = f"{num_train:,} + {num_validation:,} images of Fashion-MNIST ({source})"
-    read_labels = read_classes and partial(one_hot_labels, read_classes, chosen)
+    read_labels = read_classes and cache(partial(one_hot_labels, read_classes, chosen))
     return Dataset(train, validation, SHAPE, description, read_labels=read_labels)
 
 
