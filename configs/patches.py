@@ -4,7 +4,8 @@
 
 METHOD is one of fista, gaussian, laplacian, spike_and_slab, thresholded_gaussian,
 thresholded_gaussian_gamma, thresholded_laplacian (default), thresholded_laplacian_gamma.
-`METHOD,demo` is a short training that ends within four minutes on two cores.
+`METHOD,demo` is a short training that ends within four minutes on two cores; `METHOD,cpu` are the
+settings of `python -m jvsc.reproduce --scale=cpu`.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +33,18 @@ DEMO = {
     "eval.snr_batches": 2,
 }
 
+# A fiftieth of the paper's steps on all of its data; each warm-up takes about its share of them.
+CPU = {
+    "num_epochs": 6,
+    "annealing.warmup_begin": 500,
+    "annealing.warmup_increment": 4e-4,
+    "fista.warmup_increment": 4e-4,
+    "eval.iwae_samples": 20,
+    "eval.snr_draws": 20,
+    "eval.snr_batches": 2,
+}
+
 
 def get_config(arguments: str = "") -> ConfigDict:
     """The paper's settings for a method, or the short ones of the demonstration."""
-    return experiment_config(arguments, {}, PAPER_THRESHOLDS, {"demo": DEMO})
+    return experiment_config(arguments, {}, PAPER_THRESHOLDS, {"demo": DEMO, "cpu": CPU})

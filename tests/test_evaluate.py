@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import small_config, small_model
@@ -10,11 +11,13 @@ from models import small_config, small_model
 from jvsc.build import build_dataset
 from jvsc.code_measures import measure_dictionary
 from jvsc.evaluate import evaluate_run
-from jvsc.inference import in_chunks, make_infer
+from jvsc.inference import in_chunks, make_infer, refine
 from jvsc.main import run
 from jvsc.metrics import multi_information
 from jvsc.metrics.multi_information import bin_edges
 from jvsc.posteriors import METHODS, Annealing
+from jvsc.solvers import fista
+from jvsc.solvers.fista import spectral_norm_bound
 from jvsc.train import train
 
 
@@ -34,6 +37,23 @@ def test_objective_10_and_its_parts_are_those_of_the_formula():
     assert measures["validation_loss"] == pytest.approx(reconstruction + l1, rel=1e-5)
     for zero in ("fista_optimum", "zero_code_loss"):  # the optimum given here is all zero
         assert measures[zero] == pytest.approx(0.5 * (data**2).sum(1).mean(), rel=1e-5)
+
+
+def test_refinement_takes_the_steps_of_proximal_gradient():
+    random = np.random.default_rng(0)
+    data, dictionary = random.normal(size=(7, 5)), random.normal(size=(4, 5))
+    codes = random.normal(size=(7, 4))
+    arrays = [np.float32(array) for array in (data, dictionary, codes)]
+    found = refine(arrays[0], jnp.asarray(arrays[1]), 0.3, arrays[2], 1, 3)
+    # The solver's step length is an upper bound's of the Lipschitz constant, so it is read off
+    # `spectral_norm_bound`; a first step has no momentum.
+    step = 1 / float(spectral_norm_bound(jnp.asarray(dictionary @ dictionary.T)))
+    moved = codes + step * (data - codes @ dictionary) @ dictionary.T
+    expected = np.sign(moved) * np.maximum(np.abs(moved) - 0.3 * step, 0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    many = refine(arrays[0], jnp.asarray(arrays[1]), 0.3, arrays[2], 500, 3)
+    optimum = fista(arrays[0], arrays[1], 0.3, tolerance=1e-6).codes
+    np.testing.assert_allclose(many, optimum, atol=1e-3)
 
 
 @pytest.mark.parametrize("count", [1, 99, 100, 101, 230])

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import small_model
+from models import NO_STATISTICS, small_batch, small_model
 
 from jvsc.model import Model
 from jvsc.networks import Encoder, Generator
-from jvsc.posterior_draws import make_bound, make_consistency
+from jvsc.posterior_draws import make_best_of_draws, make_bound, make_consistency
 from jvsc.posteriors import Annealing, as_posterior, gaussian
+from jvsc.sampling import datum_keys, draw, first_draws
 
 NUM_FEATURES, VARIANCE, KL_WEIGHT = 3, 0.5, 0.1
 
@@ -85,3 +86,21 @@ def test_atoms_of_small_norm_do_not_count():
     data = np.ones((10, 16), np.float32)
     (found,) = measure(tiny, statistics, data, jax.random.key(1))
     assert found.tolist() == [1.0] * 10  # nothing is left, so all supports are alike
+
+
+@pytest.mark.parametrize("num_draws", [1, 7])
+def test_the_best_of_draws_is_the_least_objective_among_them(num_draws):
+    model = small_model()
+    parameters, data = small_batch(model)
+    statistics, key, penalty = NO_STATISTICS, jax.random.key(3), 0.5
+    measure = make_best_of_draws(
+        model, num_draws=num_draws, annealing=Annealing(), penalty=penalty, chunk=4
+    )
+    (found,) = measure(parameters, statistics, np.asarray(data), key)
+    heads, _ = model.encode(parameters, statistics, data)
+    posterior = model.require_posterior()
+    numbers = first_draws(num_draws, len(data))
+    codes = draw(posterior.sample, datum_keys(key, len(data)), heads, numbers, Annealing())
+    residual = data - codes @ parameters.generator
+    objectives = 0.5 * jnp.sum(residual**2, -1) + penalty * jnp.sum(jnp.abs(codes), -1)
+    np.testing.assert_allclose(found, objectives.min(axis=0), rtol=1e-5)

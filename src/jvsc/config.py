@@ -98,6 +98,8 @@ class EvalConfig(Section):
     snr_batches: PositiveInt = 5
     snr_batch_size: PositiveInt = 100
     jaccard_draws: int = Field(default=20, ge=2)
+    best_draws: PositiveInt = 200
+    refine_steps: tuple[PositiveInt, ...] = (1, 3, 10)
     probe_train: PositiveInt = 10_000
     baseline: str = ""
     seed: NonNegativeInt = 0

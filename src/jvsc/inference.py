@@ -179,3 +179,25 @@ def solve_lasso(
         return fista(rows, dictionary, penalty, tolerance=tolerance, max_iterations=max_iterations)
 
     return in_chunks(solve, data, chunk)
+
+
+def refine(
+    data: Float[np.ndarray, "N D"],
+    dictionary: Float[Array, "K D"],
+    penalty: float,
+    codes: Float[np.ndarray, "N K"],
+    steps: int,
+    chunk: int,
+) -> Float[np.ndarray, "N K"]:
+    """Codes after so many steps of FISTA from given ones, in chunks."""
+    num_features = data.shape[1]
+
+    def solve(rows: Float[Array, "B D_and_K"], first: int):
+        del first
+        here, initial = rows[:, :num_features], rows[:, num_features:]
+        solution = fista(
+            here, dictionary, penalty, tolerance=0.0, max_iterations=steps, initial_codes=initial
+        )
+        return (solution.codes,)
+
+    return in_chunks(solve, np.concatenate([data, codes], axis=1), chunk)[0]

@@ -13,13 +13,19 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 from jvsc.batches import as_float
 from jvsc.build import build_bound, build_infer, final_annealing, is_network
 from jvsc.checkpoint import read_config
-from jvsc.code_measures import Values, measure_codes, measure_dictionary, validation_loss
+from jvsc.code_measures import (
+    Values,
+    measure_codes,
+    measure_dictionary,
+    objective_terms,
+    validation_loss,
+)
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.data.celeba import default_cache
 from jvsc.errors import UserError
 from jvsc.features import Features, load_inception, own_classifier
-from jvsc.inference import Infer, Inferred, in_chunks, inference_key, solve_lasso
+from jvsc.inference import Infer, Inferred, in_chunks, inference_key, refine, solve_lasso
 from jvsc.metrics import (
     explained_variance,
     frechet_distance_of_moments,
@@ -30,7 +36,7 @@ from jvsc.metrics import (
 )
 from jvsc.metrics.frechet import Moments
 from jvsc.model import Model, Parameters, Statistics
-from jvsc.posterior_draws import make_bound, make_consistency, prior_codes
+from jvsc.posterior_draws import make_best_of_draws, make_bound, make_consistency, prior_codes
 from jvsc.restore import restore_state, seed_variables
 
 HISTOGRAM_BINS = 40
@@ -108,6 +114,44 @@ def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute |
         return values | {
             "fista_gap": float(np.mean(gap)),
             "fista_iterations": float(np.mean(iterations)),
+        }
+
+    return compute
+
+
+def make_refinement(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """How near to the dictionary's optimum codes come by drawing more, and by a solver's steps.
+
+    `best_of_draws` is objective (10) of the best of `eval.best_draws` draws; `from_code_3` and
+    `from_zero_3` are it after three FISTA steps from the code and from zero, and so for every
+    number in `eval.refine_steps`.
+    """
+    del dataset
+    if model.posterior is None or is_network(config):
+        return None
+    settings, penalty = config.eval, config.fista.penalty
+    best = make_best_of_draws(
+        model,
+        num_draws=settings.best_draws,
+        annealing=final_annealing(config),
+        penalty=penalty,
+        chunk=settings.chunk,
+    )
+
+    def compute(subject: Subject) -> Values:
+        data, dictionary = subject.data, subject.parameters.generator
+        (least,) = best(subject.parameters, subject.statistics, data, subject.key)
+
+        def after(steps: int, initial_codes: Float[np.ndarray, "M K"]) -> float:
+            codes = refine(data, dictionary, penalty, initial_codes, steps, settings.chunk)
+            return sum(objective_terms(data, codes, dictionary, penalty))
+
+        codes = subject.inferred.codes
+        starts = {"from_code": codes, "from_zero": np.zeros_like(codes)}
+        return {"best_of_draws": float(np.mean(least))} | {
+            f"{name}_{steps}": after(steps, start)
+            for name, start in starts.items()
+            for steps in settings.refine_steps
         }
 
     return compute
@@ -329,6 +373,7 @@ def _mean(tree: Any) -> Array:
 MEASURES: dict[str, Make] = {
     "codes": make_codes,
     "dictionary": make_dictionary,
+    "refinement": make_refinement,
     "bounds": make_bounds,
     "gradient": make_gradient,
     "consistency": make_jaccard,

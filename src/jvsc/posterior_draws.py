@@ -11,7 +11,7 @@ from jvsc.batches import as_float
 from jvsc.inference import in_chunks
 from jvsc.metrics import gaussian_log_likelihood, importance_weighted_bound, jaccard_consistency
 from jvsc.model import Model, Parameters, Statistics, has_dictionary
-from jvsc.objective import squared_error
+from jvsc.objective import data_term, l1_term, squared_error
 from jvsc.posteriors import Annealing
 from jvsc.sampling import datum_keys, draw, first_draws
 
@@ -88,6 +88,39 @@ def make_consistency(
         return (jaccard_consistency(supports),)
 
     return _measure(model, consistency, chunk)
+
+
+def make_best_of_draws(
+    model: Model, *, num_draws: int, annealing: Annealing, penalty: float, chunk: int
+) -> MeasureData:
+    """Compiles objective (10) of the best among many draws of each datum's code.
+
+    The objective itself chooses, so this is the most that drawing alone can reach with a posterior.
+
+    Args:
+      model: a method with an encoder and a dictionary.
+      num_draws: J.
+      annealing: warm-up and temperature of the samples.
+      penalty: lambda of objective (10).
+      chunk: data at once, of which one draw each is held in memory.
+    """
+    posterior = model.require_posterior()
+
+    def best(parameters, statistics, data, heads, keys):
+        def objective(number: Int[Array, ""]) -> Float[Array, " B"]:
+            numbers = first_draws(1, data.shape[0]) + number
+            codes = draw(posterior.sample, keys, heads, numbers, annealing)[0]
+            reconstruction, _ = model.generate(parameters, statistics, codes)
+            return data_term(data, reconstruction) + l1_term(codes, penalty)
+
+        worst = jnp.full(data.shape[0], jnp.inf)
+        return (
+            jax.lax.fori_loop(
+                0, num_draws, lambda i, least: jnp.minimum(least, objective(i)), worst
+            ),
+        )
+
+    return _measure(model, best, chunk)
 
 
 def prior_codes(model: Model, num_codes: int, num_latents: int) -> Float[Array, "N K"]:
