@@ -63,9 +63,7 @@ def evaluate_run(
     model, state = restore_state(config, workdir, dataset.train.shape[1])
     diverged = read_divergences(workdir)
     report = describe_run(config, state, dataset, diverged)
-    store = EvaluationStore(
-        workdir, report | {"settings": [config.eval.model_dump(), config.fid.model_dump()]}
-    )
+    store = EvaluationStore(workdir, report)
     data = dataset.validation[: config.eval.num_validation]
     infer, key = make_inference(config, model), inference_key(config.eval.seed)
     made = {name: make(config, model, dataset) for name, make in MEASURES.items()}
@@ -93,6 +91,15 @@ def evaluate_run(
         write_atomically(workdir / name, text + "\n")
     store.clear()
     return Evaluation(report, model, *seed_variables(state, shown), inferred)
+
+
+def read_evaluation_seconds(workdir: Path) -> float:
+    """How long the measures of a run's evaluation took in all; zero if it is not known."""
+    try:
+        seconds = json.loads((workdir / SECONDS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
+    return sum(value for values in seconds.values() for value in values if value)
 
 
 def measure_seed(
@@ -142,7 +149,14 @@ def describe_run(
         "epochs": [int(step) // config.steps_per_epoch for step in np.asarray(state.step)],
         "data": dataset.description,
         "diverged": {str(seed): record for seed, record in diverged.items()},
+        "evaluated_with": evaluated_settings(config),
     }
+
+
+def evaluated_settings(config: Config) -> dict[str, Any]:
+    """The settings of an evaluation itself, as JSON gives them back."""
+    settings = {"eval": config.eval.model_dump(), "fid": config.fid.model_dump()}
+    return json.loads(json.dumps(settings))
 
 
 def _finite(value: Any) -> Any:

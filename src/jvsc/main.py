@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -92,9 +92,14 @@ def print_paths(console: Console, paths: Sequence[Path]) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Entry point: like `execute`, with known mistakes as one line on standard error."""
+    return guarded(execute, sys.argv[1:] if arguments is None else arguments)
+
+
+def guarded(command: Callable[[Sequence[str], Console], int], arguments: Sequence[str]) -> int:
+    """Runs a command of a command line; known mistakes become one line on standard error."""
     errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
-        return execute(sys.argv[1:] if arguments is None else arguments, Console())
+        return command(arguments, Console())
     except UserError as error:
         errors.print(f"jvsc: {error}")
         return EXIT_USER_ERROR

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jvsc.report.figures import write_figure
+from jvsc.report.figures import style, write_figure
 from jvsc.report.record import RunRecord
 
 Panel = Callable[[Axes, RunRecord], None]
@@ -55,10 +55,8 @@ def draw_snr(runs: list[RunRecord], path: Path) -> Path | None:
         means = [np.mean(run.values(f"{part}_snr")) for run in runs]
         bars = axis.barh([run.name for run in runs], means, color="C0")
         axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
-        axis.set_title(f"gradient SNR, {part}", fontsize=10)
+        style(axis, f"gradient SNR, {part}")
         axis.margins(x=0.15)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
     axes[0].invert_yaxis()
     return write_figure(figure, path)
 
@@ -71,10 +69,8 @@ def _draw(
     for axis, (title, panel) in zip(axes, panels.values(), strict=True):
         for run in runs:
             panel(axis, run)
-        axis.set_title(title, fontsize=9)
+        style(axis, title)
         axis.set_xlabel(xlabel)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
     if len(runs) > 1:
         figure.legend(
             *axes[0].get_legend_handles_labels(),

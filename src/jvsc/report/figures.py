@@ -86,6 +86,13 @@ def _mosaic(images: Float[np.ndarray, "N *shape"]) -> Figure:
     return figure
 
 
+def style(axis: Axes, title: str) -> None:
+    """Title, and no more lines than a chart needs."""
+    axis.set_title(title, fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+
+
 def write_figure(figure: Figure, path: Path) -> Path:
     """Writes a figure as a PNG, cut to what is drawn."""
     figure.savefig(path, dpi=120, bbox_inches="tight", pad_inches=0.05)

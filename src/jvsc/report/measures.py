@@ -36,6 +36,17 @@ ROWS = (
         brief=True,
         note="the least that any codes can reach",
     ),
+    Row(
+        "best_of_draws",
+        "best of many draws",
+        note="objective (10) of the best of `eval.best_draws` draws of each datum's code",
+    ),
+    *(
+        Row(f"from_{start}_{steps}", f"after {steps} FISTA step{'s' * (steps > 1)} from {called}")
+        for start, called in (("code", "the code"), ("zero", "zero"))
+        for steps in (1, 3, 10)
+    ),
+    Row("dictionary_norm", "mean norm of an atom"),
     Row("zero_code_loss", "the all-zero code's", brief=True),
     Row("mse", "squared error per pixel", brief=True),
     Row("explained_variance", "explained variance", percent=True),
@@ -124,6 +135,25 @@ FASHION_MNIST = {
     "thresholded_gaussian_gamma": {"mse": (0.0275, 0.0249), "multi_information": (12.9, 72.9)},
     "thresholded_laplacian": {"mse": (0.0282, 0.0284), "multi_information": (8.6, 36.7)},
     "thresholded_laplacian_gamma": {"mse": (0.0282, 0.0285), "multi_information": (10.4, 58.7)},
+}
+
+
+# Table 1's IWAE column (J = 1, J = 20): to show, not to compare (SPEC section 7).
+TABLE_1_IWAE = {
+    "gaussian": (0.257, 0.216),
+    "laplacian": (0.220, 0.222),
+    "spike_and_slab": (0.241, 0.212),
+    "thresholded_gaussian": (1.52, 1.33),
+    "thresholded_gaussian_gamma": (1.17, 1.13),
+    "thresholded_laplacian": (0.930, 1.13),
+    "thresholded_laplacian_gamma": (0.981, 1.12),
+}
+# Table 2, of posterior and features, as it is printed.
+TABLE_2 = {
+    ("straight_through", 1): ("4.17%", "0%"),
+    ("straight_through", 20): ("4.56%", "0%"),
+    ("subgradient", 1): ("NaN", "NaN"),
+    ("subgradient", 20): ("100%", "100%"),
 }
 
 

@@ -1,0 +1,127 @@
+"""The command line: which table or figure, at which scale; prints the plan, then does it."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from jvsc import main
+from jvsc.errors import UserError
+from jvsc.reproduce.conv_generators import PANELS
+from jvsc.reproduce.page import write_results
+from jvsc.reproduce.plan import PlannedRun, execute_plan, print_plan
+from jvsc.reproduce.targets import TARGETS, Target
+
+SCALES = ("paper", "cpu")
+DATA_FLAGS = ("patches", "fashion_mnist", "celeba")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are one line, as everywhere in jvsc."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists what may be given")
+
+
+def make_parser() -> Parser:
+    """The flags."""
+    parser = Parser(
+        prog="python -m jvsc.reproduce",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Reproduces a table or figure of the paper. Finished runs are used again, "
+        "killed ones continued.",
+        epilog="targets:\n" + "\n".join(f"  {name:9}{t.title}" for name, t in TARGETS.items()),
+    )
+    parser.add_argument("target", choices=list(TARGETS), metavar="TARGET", help="see below")
+    parser.add_argument(
+        "--scale",
+        choices=SCALES,
+        default="paper",
+        help="the paper's settings (default), or an honest reduction for two CPU cores",
+    )
+    parser.add_argument("--workdir", default="runs/reproduce", help="where runs and results go")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument(
+        "--run", type=int, metavar="N", help="only the Nth run of the plan, as an array job wants"
+    )
+    parser.add_argument(
+        "--panel",
+        action="append",
+        choices=PANELS,
+        help="figures 6 to 8: only this panel; may be repeated (default: of Fashion-MNIST, and "
+        "of CelebA where --celeba is given)",
+    )
+    for name in DATA_FLAGS:
+        parser.add_argument(f"--{name}", metavar="PATH", default="", help=f"data.path of {name}")
+    parser.add_argument(
+        "--config.KEY=VALUE",
+        dest="setting",
+        metavar="",
+        help="a setting of every run, as of jvsc.main",
+    )
+    return parser
+
+
+def plan(
+    target: Target, scale: str, options: argparse.Namespace, settings: Sequence[str]
+) -> list[PlannedRun]:
+    """The runs of a target with the data paths and settings that were given."""
+    panels = options.panel or [
+        panel for panel in PANELS if options.celeba or not panel.startswith("celeba")
+    ]
+    runs = []
+    for run in target.runs(scale, tuple(panels)):
+        path = getattr(options, run.name.partition("/")[0])
+        data = [f"--config.data.path={path}"] if path else []
+        runs.append(PlannedRun(run.name, (*run.arguments, *data, *settings)))
+    return runs
+
+
+def execute(arguments: Sequence[str], console: Console) -> int:
+    """Does what a command line asks; returns the exit code.
+
+    Raises:
+      UserError: for a mistake in what was given.
+    """
+    settings = [argument for argument in arguments if argument.startswith("--config.")]
+    options = make_parser().parse_args([a for a in arguments if a not in settings])
+    target = TARGETS[options.target]
+    runs_folder = Path(options.workdir).expanduser() / options.scale
+    runs = plan(target, options.scale, options, settings)
+    print_plan(runs, runs_folder, console)
+    if options.dry_run:
+        return 0
+    if options.run is not None:
+        if not 1 <= options.run <= len(runs):
+            raise UserError(f"--run={options.run}: the plan has runs 1 to {len(runs)}")
+        execute_plan(runs[options.run - 1 : options.run], runs_folder, console)
+        return 0
+    records = execute_plan(runs, runs_folder, console)
+    folder = runs_folder / options.target
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = target.present(records, folder)
+    command = shlex.join(["python", "-m", "jvsc.reproduce", *arguments])
+    plans = runs, plan(target, "paper", options, settings)
+    page = write_results(
+        target.title,
+        command,
+        options.scale,
+        settings,
+        plans,
+        records,
+        sections,
+        runs_folder,
+        folder,
+    )
+    main.print_paths(console, [page, *(path for part in sections for _, path in part.pictures)])
+    return 0
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Entry point: like `execute`, with known mistakes as one line on standard error."""
+    return main.guarded(execute, sys.argv[1:] if arguments is None else arguments)

@@ -1,0 +1,94 @@
+"""A result as Markdown: the command, what was reduced, time and versions, tables and pictures."""
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from jvsc.checkpoint import write_atomically
+from jvsc.config import differences
+from jvsc.evaluate import read_evaluation_seconds
+from jvsc.reproduce.plan import PlannedRun, in_words, run_config
+from jvsc.reproduce.sections import Records, Section
+
+RESULTS_FILE = "results.md"
+PACKAGES = ("jvsc", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def write_results(
+    title: str,
+    command: str,
+    scale: str,
+    asked: Sequence[str],
+    plans: tuple[Sequence[PlannedRun], Sequence[PlannedRun]],
+    records: Records,
+    sections: Sequence[Section],
+    runs_folder: Path,
+    folder: Path,
+) -> Path:
+    """Writes results.md.
+
+    Args:
+      title: of the table or figure.
+      command: what was run.
+      scale: "paper" or "cpu".
+      asked: settings that were given by hand.
+      plans: the runs that were done, and the same at the paper's scale.
+      records: what the finished ones hold.
+      sections: what is shown.
+      runs_folder: where the runs are.
+      folder: where the file goes.
+    """
+    environment = Environment(
+        loader=PackageLoader("jvsc.reproduce"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    training = sum(row["seconds"] for run in records.values() for row in run.rows)
+    evaluation = sum(read_evaluation_seconds(runs_folder / name) for name in records)
+    text = environment.get_template("results.md").render(
+        title=title,
+        command=command,
+        scale=scale,
+        reduced=reductions(*plans, runs_folder),
+        asked=asked,
+        data=sorted({run.report["data"] for run in records.values()}),
+        training=in_words(training),
+        evaluation=in_words(evaluation),
+        machine=machine(),
+        versions=", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        missing=[
+            f"{run.name}, whose loss became non-finite"
+            for run in plans[0]
+            if run.name not in records
+        ],
+        sections=sections,
+    )
+    path = folder / RESULTS_FILE
+    write_atomically(path, text)
+    return path
+
+
+def reductions(
+    runs: Sequence[PlannedRun], paper_runs: Sequence[PlannedRun], folder: Path
+) -> list[str]:
+    """The settings in which runs differ from the paper's, each once: `key: paper's -> here`."""
+    found: dict[str, None] = {}
+    for run, paper in zip(runs, paper_runs, strict=True):
+        lines = differences(run_config(paper, folder), run_config(run, folder))
+        found |= dict.fromkeys(lines)
+    return list(found)
+
+
+def machine() -> str:
+    """The devices and the machine's cores."""
+    devices = jax.devices()
+    return (
+        f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}, "
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    )

@@ -1,0 +1,164 @@
+"""Which runs a table or figure needs: what each is, whether it is finished, how long it takes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from jvsc import main
+from jvsc.checkpoint import CONFIG_FILE, FREE_SECTIONS, read_config
+from jvsc.commandline import bundled_config, parse
+from jvsc.config import Config, differences
+from jvsc.divergence import read_divergences
+from jvsc.errors import DivergenceError, UserError
+from jvsc.evaluate import EVALUATION_FILE, evaluated_settings
+from jvsc.report.record import RunRecord, read_record
+
+# Seconds of one step of one seed and a batch of 100 (patches) or of one image (conv): its base, and
+# what each draw adds. Measured on two cores with JAX 0.10; a GPU is many times faster.
+STEP_SECONDS = {
+    ("patches", "solver"): (0.024, 0.0),
+    ("patches", "gamma"): (0.015, 1.05e-3),
+    ("patches", "other"): (0.0075, 1.7e-4),
+    ("images", "solver"): (0.02, 0.0),
+    ("images", "gamma"): (7e-4, 1.6e-4),
+    ("images", "other"): (7e-4, 1.4e-4),
+}
+# Compiling, measuring and drawing, for each run and for each of its seeds.
+RUN_SECONDS, SEED_SECONDS = 60, 25
+
+
+class PlannedRun(NamedTuple):
+    """One run of a plan.
+
+    Attributes:
+      name: its workdir below the scale's folder, such as patches/gaussian_J20.
+      arguments: the command line of `jvsc.main`, without --workdir.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The last part of the name."""
+        return Path(self.name).name
+
+    def command_line(self, folder: Path) -> list[str]:
+        """The whole command line, for runs that live in `folder`."""
+        return [*self.arguments, f"--workdir={folder / self.name}"]
+
+
+def planned_run(
+    name: str, experiment: str, method: str, scale: str, changes: dict[str, object]
+) -> PlannedRun:
+    """A run of a config file.
+
+    Args:
+      name: its workdir below the scale's folder.
+      experiment: name of the config file, such as patches.
+      method: the method.
+      scale: "paper", or the size of that name in the config file.
+      changes: settings by their dotted keys.
+    """
+    size = "" if scale == "paper" else f",{scale}"
+    config = f"--config={bundled_config(experiment + '.py')}:{method}{size}"
+    return PlannedRun(
+        name, (config, *(f"--config.{key}={value}" for key, value in changes.items()))
+    )
+
+
+def run_config(run: PlannedRun, folder: Path) -> Config:
+    """The settings of a planned run.
+
+    Raises:
+      UserError: if they are not valid.
+    """
+    return parse(run.command_line(folder)).config
+
+
+def is_finished(config: Config, workdir: Path) -> bool:
+    """Whether a run has been trained to its end and evaluated with these very settings."""
+    try:
+        stored = read_config(workdir)
+        report = json.loads((workdir / EVALUATION_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, UserError):
+        return False
+    if differences(stored, config, ignore=FREE_SECTIONS):
+        return False
+    diverged = read_divergences(workdir)
+    ended = all(
+        seed in diverged or epochs == config.num_epochs
+        for seed, epochs in zip(config.seeds, report["epochs"], strict=True)
+    )
+    return ended and report.get("evaluated_with") == evaluated_settings(config)
+
+
+def expected_seconds(config: Config) -> float:
+    """How long a run is expected to take on two cores: all its seeds, evaluation included."""
+    kind = "solver" if config.method == "fista" else "other"
+    kind = "gamma" if config.method.endswith("_gamma") else kind
+    images = config.data.name != "patches"
+    base, draw = STEP_SECONDS["images" if images else "patches", kind]
+    step = base + draw * config.num_samples
+    step *= config.batch_size if images else config.batch_size / 100
+    if config.data.name == "celeba":
+        step *= 4  # four times the pixels
+    steps = config.num_epochs * config.steps_per_epoch
+    return len(config.seeds) * (steps * step + SEED_SECONDS) + RUN_SECONDS
+
+
+def in_words(seconds: float) -> str:
+    """A duration as a reader wants it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def print_plan(runs: Sequence[PlannedRun], folder: Path, console: Console) -> None:
+    """Prints which runs there are, in their order, and how long each is expected to take."""
+    table = Table(title=f"{len(runs)} runs in {folder}", title_justify="left")
+    for column in ("", "run", "seeds", "epochs", "expected on two cores"):
+        justify = "left" if column == "run" else "right"
+        table.add_column(column, justify=justify, overflow="fold")
+    total = 0.0
+    for number, run in enumerate(runs, 1):
+        config = run_config(run, folder)
+        if is_finished(config, folder / run.name):
+            told = "finished"
+        else:
+            seconds = expected_seconds(config)
+            total += seconds
+            told = in_words(seconds)
+            if (folder / run.name / CONFIG_FILE).exists():
+                told += " less what is done"
+        table.add_row(str(number), run.name, str(len(config.seeds)), str(config.num_epochs), told)
+    console.print(table)
+    console.print(f"in all about {in_words(total)}" if total else "all are finished")
+
+
+def execute_plan(
+    runs: Sequence[PlannedRun], folder: Path, console: Console
+) -> dict[str, RunRecord]:
+    """Trains and evaluates what is not finished yet; a run that diverges is told, and left out.
+
+    Returns:
+      What each run's workdir tells, under the run's name.
+    """
+    records = {}
+    for number, run in enumerate(runs, 1):
+        workdir = folder / run.name
+        if not is_finished(run_config(run, folder), workdir):
+            console.rule(f"{number} of {len(runs)}: {run.name}")
+            try:
+                main.execute(run.command_line(folder), console)
+            except DivergenceError as error:
+                console.print(f"{run.name} diverged: {error}", highlight=False)
+                continue
+        records[run.name] = read_record(workdir)
+    return records
