@@ -82,7 +82,9 @@ def build_model(config: Config, num_features: int, axis_name: str | None = None)
     architecture = ARCHITECTURES.get(config.data.name)
     across = {"axis_name": axis_name, "dtype": dtype}
     if architecture is None:
-        generator = dictionary_generator(num_features, config.num_latents)
+        generator = dictionary_generator(
+            num_features, config.num_latents, config.generator.initial_norm
+        )
     else:
         generator = conv_generator(architecture, config.num_latents, **across)
     if METHODS[config.method].posterior is None:
@@ -96,23 +98,27 @@ def build_model(config: Config, num_features: int, axis_name: str | None = None)
 
 
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Patches: Nesterov on one cycle, and plain decaying steps for the dictionary; else Adam."""
+    """The encoder's optimiser on one cycle, and the dictionary's own; networks share the former."""
     settings = config.encoder
     cycle = schedules.one_cycle(settings.learning_rate, config.num_epochs * steps_per_epoch)
     if settings.optimizer == "adam":
-        return optax.chain(
-            optax.add_decayed_weights(settings.weight_decay),
-            optax.adam(cycle, b1=settings.momentum, b2=0.999),
-        )
+        steps = optax.adam(cycle, b1=settings.momentum, b2=0.999)
+    else:
+        steps = optax.sgd(cycle, momentum=settings.momentum, nesterov=True)
+    parts = [steps]
+    if settings.weight_decay:
+        parts.insert(0, optax.add_decayed_weights(settings.weight_decay))
+    if settings.max_gradient_norm is not None:
+        parts.insert(0, optax.clip_by_global_norm(settings.max_gradient_norm))
+    encoder = optax.chain(*parts) if len(parts) > 1 else steps
+    if is_network(config):
+        return encoder
     decay = schedules.exponential_decay(
         config.generator.learning_rate, config.generator.decay, steps_per_epoch
     )
+    dictionary = {"sgd": optax.sgd, "adam": optax.adam}[config.generator.optimizer](decay)
     return optax.partition(
-        {
-            "encoder": optax.sgd(cycle, momentum=settings.momentum, nesterov=True),
-            "generator": optax.sgd(decay),
-        },
-        Parameters("encoder", "generator"),
+        {"encoder": encoder, "generator": dictionary}, Parameters("encoder", "generator")
     )
 
 
@@ -214,6 +220,18 @@ def build_loss(config: Config, model: Model) -> Loss:
 
     annealing = build_annealing(config)
     bound = build_bound(config, model)
-    return lambda parameters, statistics, batch, key, step, first: bound(
-        parameters, statistics, batch, key, annealing(step), first
-    )
+
+    def annealed_loss(
+        parameters: Parameters,
+        statistics: Statistics,
+        batch: Float[Array, "B D"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+        first: ArrayLike,
+    ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
+        weight = config.kl_weight
+        if steps := config.annealing.kl_warmup_steps:
+            weight *= schedules.warmup(step, 0.0, 0, 1 / steps)
+        return bound(parameters, statistics, batch, key, annealing(step), first, kl_weight=weight)
+
+    return annealed_loss

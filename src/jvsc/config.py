@@ -39,20 +39,23 @@ class DataConfig(Section):
 class EncoderConfig(Section):
     """Encoder's optimiser on one cycle: SGD with Nesterov's momentum, or Adam.
 
-    Adam, whose first decay rate is the momentum, trains the generator too.
+    Adam's first decay rate is the momentum. A generator that is a network takes the same steps.
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: PositiveFloat = 0.01
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
+    max_gradient_norm: PositiveFloat | None = None
 
 
 class GeneratorConfig(Section):
-    """Dictionary's optimiser: plain gradient steps, the rate falling each epoch."""
+    """Dictionary's start, and its optimiser: plain steps or Adam, the rate falling each epoch."""
 
+    optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: PositiveFloat = 0.5
     decay: float = Field(default=0.99, gt=0, le=1)
+    initial_norm: PositiveFloat = 1.0
     frobenius: float = Field(default=1e-4, ge=0)
 
 
@@ -66,11 +69,12 @@ class PriorConfig(Section):
 
 
 class AnnealingConfig(Section):
-    """Warm-up of the noise and temperature of the spike."""
+    """Warm-up of the noise and of the KL weight, and temperature of the spike."""
 
     warmup_start: float = Field(default=0.1, ge=0, le=1)
     warmup_begin: NonNegativeInt = 1500
     warmup_increment: PositiveFloat = 2e-4
+    kl_warmup_steps: NonNegativeInt = 0
     temperature_decay: float = Field(default=0.9995, gt=0, le=1)
     temperature_minimum: PositiveFloat = 0.5
 
@@ -209,8 +213,9 @@ def default_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(Config().model_dump())
     for key, kind in (("threshold", float), ("sparsity", float), ("sampling_chunk", int)):
         config[key] = config_dict.placeholder(kind)
-    evaluation: Any = config["eval"]
-    evaluation.num_validation = config_dict.placeholder(int)
+    sections: Any = config
+    sections["eval"].num_validation = config_dict.placeholder(int)
+    sections["encoder"].max_gradient_norm = config_dict.placeholder(float)
     return config
 
 

@@ -120,7 +120,7 @@ def variational_loss(
     model: Model,
     sampling: Sampling,
     num_samples: int,
-    kl_weight: float,
+    kl_weight: ArrayLike,
     frobenius: float = 0.0,
     chunk: int | None = None,
 ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
@@ -139,7 +139,7 @@ def variational_loss(
       model: encoder, posterior and generator.
       sampling: how J samples count: "max", "avg" or "iwae".
       num_samples: J.
-      kl_weight: beta.
+      kl_weight: beta at this step.
       frobenius: weight of the dictionary's norm; zero for a generator that is a network.
       chunk: with "max", draws held in memory at once.
 

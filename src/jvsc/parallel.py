@@ -3,6 +3,8 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jvsc.errors import UserError
@@ -32,13 +34,22 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """The same arrays on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """The same arrays on every device; each process gives the whole of them."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def everywhere(leaf: Any) -> jax.Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(everywhere(jax.random.key_data(leaf)))
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+
+    return jax.tree.map(everywhere, tree)
 
 
 def on_one_device(shapes: Any) -> Any:
-    """Shapes and types to be restored onto the first device, whatever devices wrote them."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    """Shapes and types to be restored onto this process's first device, whatever wrote them."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
     )

@@ -58,20 +58,23 @@ def mlp_encoder(
     return Encoder(init, apply)
 
 
-def dictionary_generator(num_features: int, num_latents: int) -> Generator:
+def dictionary_generator(
+    num_features: int, num_latents: int, initial_norm: float = 1.0
+) -> Generator:
     """The linear generator `codes @ dictionary` (section 4.1), its parameter a matrix [K, D].
 
-    Atoms start as random directions of unit norm. Its loss 0.5 ||x - s A||^2 is D / 2 times the
+    Atoms start as random directions of one norm. Its loss 0.5 ||x - s A||^2 is D / 2 times the
     mean squared error.
 
     Args:
       num_features: D.
       num_latents: K.
+      initial_norm: of each atom.
     """
 
     def init(key: Key[Array, ""]) -> tuple[Float[Array, "K D"], Statistics]:
         atoms = jax.random.normal(key, (num_latents, num_features))
-        return atoms / jnp.linalg.norm(atoms, axis=1, keepdims=True), {}
+        return initial_norm * atoms / jnp.linalg.norm(atoms, axis=1, keepdims=True), {}
 
     def apply(
         dictionary: Parameters, statistics: Statistics, codes: Float[Array, "*B K"], training: bool
