@@ -58,7 +58,7 @@ def test_threshold_asked_for_replaces_the_config_files():
 
 MISTAKES = [
     ([f"--config={CONFIG}:thresholded_laplace"], "did you mean 'thresholded_laplacian'"),
-    ([f"--config={CONFIG}:gaussian,tiny"], "give one of demo"),
+    ([f"--config={CONFIG}:gaussian,tiny"], "give one of best, cpu, demo"),
     (["--config=configs/nowhere.py"], "there is no such file"),
     ([f"--config={CONFIG}", "--config.num_epoch=3"], "did you mean 'num_epochs'"),
     ([f"--config={CONFIG}", "--config.data.pth=3"], "did you mean 'data.path'"),

@@ -105,12 +105,12 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTrans
         steps = optax.adam(cycle, b1=settings.momentum, b2=0.999)
     else:
         steps = optax.sgd(cycle, momentum=settings.momentum, nesterov=True)
-    parts = [steps]
-    if settings.weight_decay:
-        parts.insert(0, optax.add_decayed_weights(settings.weight_decay))
+    before: list[optax.GradientTransformation] = []
     if settings.max_gradient_norm is not None:
-        parts.insert(0, optax.clip_by_global_norm(settings.max_gradient_norm))
-    encoder = optax.chain(*parts) if len(parts) > 1 else steps
+        before.append(optax.clip_by_global_norm(settings.max_gradient_norm))
+    if settings.weight_decay:
+        before.append(optax.add_decayed_weights(settings.weight_decay))
+    encoder = optax.chain(*before, steps) if before else steps
     if is_network(config):
         return encoder
     decay = schedules.exponential_decay(
