@@ -24,6 +24,7 @@ from jvsc.logs import read_metrics
 from jvsc.main import EXIT_DIVERGED, run
 from jvsc.model import Parameters
 from jvsc.objective import StepMetrics
+from jvsc.restore import on_one_device
 from jvsc.state import init_states
 from jvsc.train import train
 
@@ -41,8 +42,9 @@ def stored_state(config, workdir):
         )
     )
     with open_checkpoints(workdir) as checkpoints:
-        assert checkpoints.latest is not None
-        return checkpoints.restore(template, checkpoints.latest), checkpoints.latest
+        restored = checkpoints.restore_newest(on_one_device(template), pytest.fail)
+        assert restored is not None
+        return restored.state, restored.epoch
 
 
 def without_times(rows):

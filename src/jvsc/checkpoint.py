@@ -1,21 +1,29 @@
 """A run's identity and its checkpoints on disk."""
 
+import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from jvsc.config import Config, differences, make_config
 from jvsc.errors import UserError
+from jvsc.processes import is_first_process, wait_for_all
 from jvsc.state import TrainState
 
 CONFIG_FILE = "config.json"
+LOCK_FILE = ".lock"
 # What an evaluation or a drawing may change without being another run.
 FREE_SECTIONS = ("eval", "fid", "output")
 
@@ -86,11 +94,46 @@ def read_config(workdir: Path) -> Config:
         raise UserError(f"{file} is not readable ({error}); restore it or start anew") from None
 
 
+@contextmanager
+def locked_workdir(workdir: Path) -> Iterator[None]:
+    """Holds the workdir for this process alone; the system lets go of it however it ends.
+
+    Raises:
+      UserError: if another process holds it.
+    """
+    with (workdir / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--workdir={workdir} is in use by another process; wait for it, stop it, "
+                "or give another workdir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+class Restored(NamedTuple):
+    """A checkpoint as it was written.
+
+    Attributes:
+      epoch: epochs done.
+      state: after them.
+      position: where the stream of data was.
+    """
+
+    epoch: int
+    state: TrainState
+    position: dict[str, Any]
+
+
 class Checkpoints:
     """The checkpoints of one run: written beside training, each whole or not at all."""
 
-    def __init__(self, manager: ocp.CheckpointManager):
+    def __init__(self, manager: ocp.CheckpointManager, folder: Path):
         self._manager = manager
+        self._folder = folder
 
     @property
     def latest(self) -> int | None:
@@ -113,28 +156,104 @@ class Checkpoints:
           position: where a stream of data is.
         """
         metrics = None if validation_loss is None else {"validation_loss": validation_loss}
+        record = {
+            "position": position or {},
+            "digest": digest(state),
+            "structure": structure(state),
+            "version": version("jvsc"),
+        }
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position or {})
+            state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(record)
         )
         self._manager.save(epoch, args=items, metrics=metrics)
 
-    def restore(self, like: TrainState, epoch: int) -> TrainState:
-        """The state after `epoch`, in the shapes and types of `like`."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(epoch, args=items)["state"]
+    def restore_newest(self, like: TrainState, tell: Callable[[str], None]) -> Restored | None:
+        """The newest checkpoint that is whole, in the shapes, types and places of `like`.
 
-    def restore_position(self, epoch: int) -> dict[str, Any]:
-        """Where the stream of data was after `epoch`."""
-        items = ocp.args.Composite(position=ocp.args.JsonRestore())
-        return self._manager.restore(epoch, args=items)["position"]
+        A damaged one is told, put aside in `damaged/`, and the one before it taken.
+
+        Returns:
+          The checkpoint; None if the run has none yet.
+
+        Raises:
+          UserError: if there are checkpoints, but none that can be read.
+        """
+        damaged = []
+        while (epoch := self.latest) is not None:
+            try:
+                return self._restore(like, epoch)
+            except UserError:
+                raise
+            except Exception as error:  # whatever a damaged file makes a reader raise
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                aside = self._put_aside(epoch)
+                damaged.append(epoch)
+                tell(
+                    f"checkpoint of epoch {epoch} is damaged ({reason}); it is put aside in "
+                    f"{aside}, and the one before it is used"
+                )
+        if damaged:
+            raise UserError(
+                f"no checkpoint in {self._folder} can be read (damaged: epochs "
+                f"{', '.join(map(str, damaged))}); restore one, or start in another workdir"
+            )
+        return None
+
+    def _restore(self, like: TrainState, epoch: int) -> Restored:
+        json_only = ocp.args.Composite(position=ocp.args.JsonRestore())
+        record = self._manager.restore(epoch, args=json_only)["position"]
+        if record.get("structure", structure(like)) != structure(like):
+            raise UserError(
+                f"the checkpoint of epoch {epoch} in {self._folder} was written by jvsc "
+                f"{record.get('version')}, whose training state differs from {version('jvsc')}'s; "
+                "go on with that version, or in another workdir"
+            )
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        state_only = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        state = self._manager.restore(epoch, args=state_only)["state"]
+        if record.get("digest", digest(state)) != digest(state):
+            raise ValueError("its arrays are not those that were written")
+        return Restored(epoch, state, record.get("position", {}))
+
+    def _put_aside(self, epoch: int) -> Path:
+        aside = self._folder.parent / "damaged" / f"{epoch}-{time.time_ns()}"
+        if is_first_process():
+            aside.parent.mkdir(exist_ok=True)
+            (self._folder / str(epoch)).rename(aside)
+        wait_for_all(f"checkpoint {epoch} is put aside")
+        self._manager.reload()
+        return aside
+
+
+def structure(state: TrainState) -> str:
+    """A short name of a state's tree, shapes and types."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    text = "\n".join(f"{jax.tree_util.keystr(path)} {x.shape} {x.dtype}" for path, x in leaves)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest(state: TrainState) -> str:
+    """A fingerprint of every number of a state, which reading it back must give again."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(state):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()
 
 
 @contextmanager
-def open_checkpoints(workdir: Path, keep_last: int = 2) -> Iterator[Checkpoints]:
+def open_checkpoints(
+    workdir: Path, keep_last: int = 2, alone: bool = False
+) -> Iterator[Checkpoints]:
     """Opens the run's checkpoints, and waits at the end until all are on disk.
 
     The newest `keep_last` and the one of the lowest validation loss are kept.
+
+    Args:
+      workdir: the run's.
+      keep_last: how many of the newest stay.
+      alone: whether this process opens them without the others that train with it.
     """
 
     def rank(metrics: Any) -> float:
@@ -149,9 +268,16 @@ def open_checkpoints(workdir: Path, keep_last: int = 2) -> Iterator[Checkpoints]
             ]
         ),
     )
-    manager = ocp.CheckpointManager(workdir.resolve() / "checkpoints", options=options)
+    folder = workdir.resolve() / "checkpoints"
+    if alone and jax.process_count() > 1:
+        index = jax.process_index()
+        options.create = False
+        options.multiprocessing_options = ocp.options.MultiprocessingOptions(
+            primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"alone{index}"
+        )
+    manager = ocp.CheckpointManager(folder, options=options)
     try:
-        yield Checkpoints(manager)
+        yield Checkpoints(manager, folder)
         manager.wait_until_finished()
     finally:
         manager.close()

@@ -15,13 +15,16 @@ DEFAULT_CONFIG = "patches.py:thresholded_laplacian,demo"
 MODES = ("train", "evaluate", "compare")
 USAGE = """\
 python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR] [--mode=train|evaluate|compare]
-                    [--workdirs=DIR,DIR] [--config.KEY=VALUE ...]
+                    [--workdirs=DIR,DIR] [--distributed] [--config.KEY=VALUE ...]
 
   --config     settings, such as configs/patches.py:thresholded_laplacian;
                by default a short demonstration on photographs that come with the installation
   --workdir    where the run lives: the same command continues it (default runs/demo)
   --mode       train (then evaluate), evaluate a run that has been trained, or compare several
   --workdirs   the runs to compare; the page goes to --workdir
+  --distributed
+               join the other processes of this run: by SLURM, GKE or a TPU pod, or by
+               JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
   --config.KEY one setting, such as --config.num_samples=20 or --config.data.path=IMAGES.mat"""
 
 
@@ -33,12 +36,14 @@ class Command(NamedTuple):
       workdir: the run's directory.
       config: the run's settings.
       workdirs: the runs to compare.
+      distributed: whether other processes train the run too.
     """
 
     mode: str
     workdir: Path
     config: Config
     workdirs: tuple[Path, ...] = ()
+    distributed: bool = False
 
 
 def bundled_config(name: str) -> str:
@@ -77,7 +82,8 @@ def parse(arguments: Sequence[str]) -> Command:
         if asked in overrides and replaced not in overrides:
             with settings.ignore_type():
                 settings[replaced] = None
-    return Command("train", workdir, make_config(settings.to_dict()))
+    config = make_config(settings.to_dict())
+    return Command("train", workdir, config, distributed=values.distributed)
 
 
 def _runs(values: flags.FlagValues) -> tuple[Path, ...]:
@@ -103,6 +109,7 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     flags.DEFINE_list("workdirs", [], "", flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "", flag_values=values)
     flags.DEFINE_bool("help", False, "", short_name="h", flag_values=values)
     _check_arguments(arguments)
     try:

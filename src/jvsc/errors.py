@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class DivergenceError(RuntimeError):
     """A training loss that became non-finite; its message names the step and the term."""
+
+
+class InterruptedRunError(RuntimeError):
+    """SIGTERM ended a run in good order; its message says what is kept."""

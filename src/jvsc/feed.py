@@ -82,7 +82,8 @@ def streamed_feed(
       segment_bytes: about as many bytes are sent to the devices at once.
     """
     run = make_segment(loss, optimizer, prepare, mesh)
-    keys = jnp.copy(keys)  # the states they come from will be donated
+    # On this process's device, and kept: the states they come from will be donated.
+    keys = jax.random.wrap_key_data(jnp.asarray(np.array(jax.random.key_data(keys))))
     num_steps = len(data) // batch_size
     longest = max(1, segment_bytes // (len(keys) * batch_size * data.shape[1] * data.itemsize))
     # Segments of one length, so that one compilation serves all.

@@ -1,5 +1,6 @@
 """The command: runs trained, evaluated or compared; known mistakes become one line."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,18 +10,27 @@ from rich.console import Console
 from rich.table import Table
 
 from jvsc.build import build_dataset
+from jvsc.checkpoint import locked_workdir
 from jvsc.commandline import USAGE, parse
 from jvsc.config import Config
+from jvsc.data import Dataset
 from jvsc.divergence import describe, read_divergences
-from jvsc.errors import DivergenceError, UserError
+from jvsc.errors import DivergenceError, InterruptedRunError, UserError
 from jvsc.evaluate import EVALUATION_FILE, Evaluation, evaluate_run
+from jvsc.interruption import EXIT_INTERRUPTED, immediate_interruption
 from jvsc.pictures import draw_run
+from jvsc.processes import is_first_process, start_processes
 from jvsc.report.measures import ROWS, written
 from jvsc.report.page import write_page
 from jvsc.report.record import read_record
 from jvsc.train import train
 
 EXIT_USER_ERROR, EXIT_DIVERGED = 2, 3
+EXIT_CODES: dict[type, int] = {
+    UserError: EXIT_USER_ERROR,
+    DivergenceError: EXIT_DIVERGED,
+    InterruptedRunError: EXIT_INTERRUPTED,
+}
 
 
 def print_table(console: Console, config: Config, evaluation: Evaluation) -> None:
@@ -51,10 +61,28 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     if command.mode == "compare":
         return compare(command.workdirs, command.workdir, console)
     config, workdir = command.config, command.workdir
-    if command.mode == "train":
-        dataset = train(config, workdir, console).dataset
-    else:
-        dataset = build_dataset(config)
+    if command.mode == "evaluate":
+        return evaluate(config, workdir, build_dataset(config), console)
+    start_processes(command.distributed)
+    if not is_first_process():
+        train(config, workdir, Console(quiet=True))
+        return 0
+    return evaluate(config, workdir, train(config, workdir, console).dataset, console)
+
+
+def evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) -> int:
+    """Measures a run, draws it, and tells what came.
+
+    Raises:
+      UserError: if the run has no checkpoint, or another process works on it.
+    """
+    if not workdir.is_dir():
+        raise UserError(f"--workdir={workdir}: there is no such directory; train the run first")
+    with locked_workdir(workdir):
+        return _evaluate(config, workdir, dataset, console)
+
+
+def _evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) -> int:
     evaluation = evaluate_run(config, workdir, dataset, console)
     paths = draw_run(config, workdir, dataset, evaluation)
     title = f"{config.method}, J = {config.num_samples}"
@@ -99,13 +127,31 @@ def guarded(command: Callable[[Sequence[str], Console], int], arguments: Sequenc
     """Runs a command of a command line; known mistakes become one line on standard error."""
     errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
-        return command(arguments, Console())
-    except UserError as error:
-        errors.print(f"jvsc: {error}")
-        return EXIT_USER_ERROR
-    except DivergenceError as error:
-        errors.print(f"jvsc: {error}")
-        return EXIT_DIVERGED
+        with immediate_interruption():
+            return command(arguments, Console())
+    except Exception as error:
+        code = EXIT_CODES.get(type(error))
+        if is_disk_full(error):
+            message = "the disk is full; free some space, and the same command goes on"
+            code = EXIT_USER_ERROR
+        else:
+            message = str(error)
+        if code is None:
+            raise
+        errors.print(f"jvsc: {message}")
+        return code
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it grew from, is a write for which there was no space."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        # Orbax's writer, in C++, has no number for it.
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if __name__ == "__main__":

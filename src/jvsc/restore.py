@@ -1,8 +1,11 @@
 """A finished run's model and parameters, out of its newest checkpoint."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jvsc.build import build_model, build_optimizer
 from jvsc.checkpoint import open_checkpoints
@@ -14,20 +17,35 @@ from jvsc.state import TrainState, init_states
 
 
 def seed_variables(state: TrainState, index: int) -> tuple[Parameters, Statistics]:
-    """Parameters and statistics of one seed out of a state that holds several."""
-    return jax.tree.map(lambda leaf: leaf[index], (state.parameters, state.statistics))
+    """Parameters and statistics of one seed out of a state that holds several.
+
+    Of a state that several processes share, each gets them on its own device.
+    """
+    variables = (state.parameters, state.statistics)
+    if jax.process_count() > 1:
+        variables = jax.tree.map(np.asarray, variables)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[index]), variables)
 
 
-def restore_state(config: Config, workdir: Path, num_features: int) -> tuple[Model, TrainState]:
-    """A run's model and its newest checkpoint.
+def restore_state(
+    config: Config, workdir: Path, num_features: int, tell: Callable[[str], None] = print
+) -> tuple[Model, TrainState]:
+    """A run's model and its newest checkpoint that is whole.
+
+    Args:
+      config: the run's settings.
+      workdir: the run's.
+      num_features: D.
+      tell: hears of damaged checkpoints.
 
     Raises:
-      UserError: if the run has no checkpoint yet.
+      UserError: if the run has no checkpoint yet, or none that can be read.
     """
     model = build_model(config, num_features)
     optimizer = build_optimizer(config, config.steps_per_epoch)
     template = jax.eval_shape(lambda: init_states(config.seeds, model, optimizer))
-    with open_checkpoints(workdir) as checkpoints:
-        if checkpoints.latest is None:
+    with open_checkpoints(workdir, alone=True) as checkpoints:
+        restored = checkpoints.restore_newest(on_one_device(template), tell)
+        if restored is None:
             raise UserError(f"--workdir={workdir} has no checkpoint yet; train the run first")
-        return model, checkpoints.restore(on_one_device(template), checkpoints.latest)
+        return model, restored.state

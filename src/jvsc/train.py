@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import jax
@@ -14,19 +17,27 @@ from rich.console import Console
 
 from jvsc.batches import make_prepare
 from jvsc.build import build_dataset, build_infer, build_loss, build_model, build_optimizer
-from jvsc.checkpoint import check_workdir, claim_workdir, open_checkpoints
+from jvsc.checkpoint import (
+    Checkpoints,
+    check_workdir,
+    claim_workdir,
+    locked_workdir,
+    open_checkpoints,
+)
 from jvsc.code_measures import validation_loss
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import describe, find_divergence, read_divergences, write_divergences
-from jvsc.errors import DivergenceError
+from jvsc.errors import DivergenceError, InterruptedRunError
 from jvsc.feed import Feed, fits_on_device, resident_feed, streamed_feed
 from jvsc.inference import inference_key
-from jvsc.logs import Row, open_log
+from jvsc.interruption import deferred_interruption
+from jvsc.logs import Row, RunLog, open_log
 from jvsc.model import Model
 from jvsc.objective import StepMetrics
 from jvsc.parallel import DATA_AXIS, check_batch_size, make_mesh, replicate
 from jvsc.pictures import draw_epoch
+from jvsc.processes import any_process, is_first_process, own_folder, wait_for_all
 from jvsc.restore import seed_variables
 from jvsc.state import TrainState, init_states
 
@@ -46,6 +57,9 @@ class Trained(NamedTuple):
 def train(config: Config, workdir: Path, console: Console | None = None) -> Trained:
     """Trains a run, or continues it from its newest checkpoint, to the end.
 
+    Several processes train it together: each calls this with the same arguments. The first one
+    writes what is not a checkpoint. A SIGTERM ends it in good order after the epoch.
+
     Args:
       config: the run's settings.
       workdir: where checkpoints, logs and pictures go; the run's own.
@@ -57,64 +71,138 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     Raises:
       UserError: if the data or the workdir do not serve.
       DivergenceError: if a loss becomes non-finite where that is not an expected result.
+      InterruptedRunError: after a SIGTERM; the same call goes on where it ended.
     """
     console = console or Console()
     check_workdir(workdir, config)
     mesh = make_mesh()
     check_batch_size(config.batch_size, mesh.size)
     dataset = build_dataset(config)
-    claim_workdir(workdir, config)
-    console.print(dataset.description, markup=False, highlight=False, soft_wrap=True)
+    with ExitStack() as held:
+        if is_first_process():
+            claim_workdir(workdir, config)
+            held.enter_context(locked_workdir(workdir))
+        wait_for_all("the workdir is claimed")
+        console.print(dataset.description, markup=False, highlight=False, soft_wrap=True)
+        scratch = Path(held.enter_context(TemporaryDirectory()))
+        interruption = held.enter_context(deferred_interruption())
+        checkpoints = held.enter_context(open_checkpoints(workdir, config.output.keep_last))
+        loop = start_loop(config, dataset, mesh, checkpoints, workdir, scratch, console)
+        log = held.enter_context(
+            open_log(loop.folder, loop.epoch, config.num_epochs, config.seeds, console)
+        )
+        while loop.epoch < config.num_epochs and not loop.is_lost():
+            if any_process(interruption.asked):
+                raise InterruptedRunError(
+                    f"ended by SIGTERM; the checkpoint of epoch {loop.epoch} is kept, and the "
+                    "same command goes on from it"
+                )
+            loop.run_epoch(log)
+        return Trained(loop.state, dataset)
+
+
+def start_loop(
+    config: Config,
+    dataset: Dataset,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    workdir: Path,
+    scratch: Path,
+    console: Console,
+) -> "Loop":
+    """The loop at the run's newest checkpoint, or at its start.
+
+    Args:
+      config: the run's settings.
+      dataset: its data.
+      mesh: the devices.
+      checkpoints: the run's.
+      workdir: the run's.
+      scratch: where a process that does not write puts its logs.
+      console: told of damaged checkpoints, and of divergences.
+    """
     model = build_model(config, dataset.train.shape[1], DATA_AXIS)
     optimizer = build_optimizer(config, config.steps_per_epoch)
-    validate = make_validate(config, model, dataset)
-    diverged = read_divergences(workdir)
+    state = replicate(init_states(config.seeds, model, optimizer), mesh)
+    restored = checkpoints.restore_newest(state, partial(console.print, highlight=False))
+    if restored is None:
+        # So that a run that diverges in its first epoch has a last good checkpoint too.
+        checkpoints.save(0, state, None)
+        epoch = 0
+    else:
+        epoch, state = restored.epoch, restored.state
+    feed = make_feed(config, model, optimizer, dataset, state, mesh)
+    if restored is not None and restored.position:
+        feed.seek(restored.position)
+    folder, diverged = own_folder(workdir, scratch), read_divergences(workdir)
+    return Loop(config, model, dataset, feed, checkpoints, state, epoch, diverged, folder, console)
 
-    with open_checkpoints(workdir, config.output.keep_last) as checkpoints:
-        state = replicate(init_states(config.seeds, model, optimizer), mesh)
-        epoch = checkpoints.latest
-        if epoch is None:
-            # So that a run that diverges in its first epoch has a last good checkpoint too.
-            epoch = 0
-            checkpoints.save(epoch, state, None)
-        else:
-            state = checkpoints.restore(state, epoch)
-        feed = make_feed(config, model, optimizer, dataset, state, mesh)
-        if epoch:
-            feed.seek(checkpoints.restore_position(epoch))
-        with open_log(workdir, epoch, config.num_epochs, config.seeds, console) as log:
-            while epoch < config.num_epochs and len(diverged) < len(config.seeds):
-                before = jax.tree.map(jnp.copy, state)
-                start = time.perf_counter()
-                state, metrics = jax.block_until_ready(feed.run_epoch(state))
-                seconds = time.perf_counter() - start
-                first_step = epoch * config.steps_per_epoch
-                found = find_divergence(metrics, state.parameters, config.seeds, first_step)
-                new = {seed: found[seed] for seed in found if seed not in diverged}
-                diverged = new | diverged
-                if diverged:
-                    state = keep_last_good(before, state, config.seeds, diverged)
-                if new:
-                    write_divergences(workdir, diverged)
-                    if config.estimator != "subgradient":
-                        raise DivergenceError(_advice(new, epoch))
-                    console.print(describe(new), highlight=False)
-                if len(diverged) == len(config.seeds):
-                    break
-                epoch += 1
-                row = epoch_row(epoch, metrics, seconds)
-                due = epoch % config.output.validate_every == 0 or epoch == config.num_epochs
-                if due:
-                    row["validation_loss"] = validate(state)
-                log.write(row)
-                log.advance(row)
-                if epoch % config.output.checkpoint_every == 0 or epoch == config.num_epochs:
-                    loss = row.get("validation_loss")
-                    mean_loss = float(np.mean(loss)) if loss else None
-                    checkpoints.save(epoch, state, mean_loss, feed.position())
-                if epoch in config.output.draw_epochs:
-                    draw_epoch(epoch, model, *seed_variables(state, 0), dataset, workdir)
-    return Trained(state, dataset)
+
+class Loop:
+    """A training between two epochs: its state, how many epochs are done, and where it writes."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        dataset: Dataset,
+        feed: Feed,
+        checkpoints: Checkpoints,
+        state: TrainState,
+        epoch: int,
+        diverged: dict[int, Any],
+        folder: Path,
+        console: Console,
+    ):
+        self.config, self.model, self.dataset, self.feed = config, model, dataset, feed
+        self.checkpoints, self.state, self.epoch = checkpoints, state, epoch
+        self.diverged, self.folder, self.console = diverged, folder, console
+        self.validate = make_validate(config, model, dataset)
+
+    def is_lost(self) -> bool:
+        """Whether every seed has diverged."""
+        return len(self.diverged) == len(self.config.seeds)
+
+    def run_epoch(self, log: RunLog) -> None:
+        """Trains an epoch, validates it, and keeps it; a seed that diverges stays as it was.
+
+        Raises:
+          DivergenceError: if a seed diverges where that is not an expected result.
+        """
+        before = jax.tree.map(jnp.copy, self.state)
+        start = time.perf_counter()
+        self.state, metrics = jax.block_until_ready(self.feed.run_epoch(self.state))
+        seconds = time.perf_counter() - start
+        self._settle_divergences(before, metrics)
+        if self.is_lost():
+            return
+        self.epoch += 1
+        output, last = self.config.output, self.epoch == self.config.num_epochs
+        row = epoch_row(self.epoch, metrics, seconds)
+        if last or self.epoch % output.validate_every == 0:
+            row["validation_loss"] = self.validate(self.state)
+        log.write(row)
+        log.advance(row)
+        if last or self.epoch % output.checkpoint_every == 0:
+            loss = row.get("validation_loss")
+            mean_loss = float(np.mean(loss)) if loss else None
+            self.checkpoints.save(self.epoch, self.state, mean_loss, self.feed.position())
+        if self.epoch in output.draw_epochs:
+            variables = seed_variables(self.state, 0)
+            draw_epoch(self.epoch, self.model, *variables, self.dataset, self.folder)
+
+    def _settle_divergences(self, before: TrainState, metrics: StepMetrics) -> None:
+        config, first_step = self.config, self.epoch * self.config.steps_per_epoch
+        found = find_divergence(metrics, self.state.parameters, config.seeds, first_step)
+        new = {seed: found[seed] for seed in found if seed not in self.diverged}
+        self.diverged = new | self.diverged
+        if self.diverged:
+            self.state = keep_last_good(before, self.state, config.seeds, self.diverged)
+        if new:
+            write_divergences(self.folder, self.diverged)
+            if config.estimator != "subgradient":
+                raise DivergenceError(_advice(new, self.epoch))
+            self.console.print(describe(new), highlight=False)
 
 
 def make_feed(
@@ -187,7 +275,7 @@ def keep_last_good(
     before: TrainState, after: TrainState, seeds: tuple[int, ...], diverged: dict[int, Any]
 ) -> TrainState:
     """The state after an epoch, but before it for the seeds that diverged."""
-    lost = jnp.asarray([seed in diverged for seed in seeds])
+    lost = np.asarray([seed in diverged for seed in seeds])
 
     def pick(old: jax.Array, new: jax.Array) -> jax.Array:
         return jnp.where(lost.reshape((-1,) + (1,) * (new.ndim - 1)), old, new)

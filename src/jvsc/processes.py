@@ -1,0 +1,90 @@
+"""Several processes that train one run together: how they find each other, and who writes."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jvsc.errors import UserError
+
+# A process that has gone silent for so long is taken for dead, and the others stop.
+HEARTBEAT_SECONDS = 60
+# How long the others wait at the end for the one that evaluates.
+SHUTDOWN_SECONDS = 24 * 3600
+_ADDRESS, _COUNT, _INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+
+
+def start_processes(asked: bool) -> None:
+    """Joins the processes of this run, before anything else touches a device.
+
+    They are found from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID where these
+    are set, else by JAX itself: under SLURM, Open MPI, and on TPU and GKE.
+
+    Args:
+      asked: whether --distributed was given; without it only a SLURM step or a TPU pod of several
+        processes is joined.
+
+    Raises:
+      UserError: if the processes cannot be found, or do not come.
+    """
+    if not asked and not _several_announced():
+        return
+    given = [name for name in (_ADDRESS, _COUNT, _INDEX) if name in os.environ]
+    arguments = {}
+    if given:
+        missing = {_ADDRESS, _COUNT, _INDEX} - set(given)
+        if missing:
+            raise UserError(f"--distributed: {', '.join(sorted(missing))} must be set too")
+        try:
+            count, index = int(os.environ[_COUNT]), int(os.environ[_INDEX])
+        except ValueError:
+            raise UserError(f"--distributed: {_COUNT} and {_INDEX} must be whole numbers") from None
+        arguments = {
+            "coordinator_address": os.environ[_ADDRESS],
+            "num_processes": count,
+            "process_id": index,
+        }
+    try:
+        jax.distributed.initialize(
+            **arguments,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"--distributed: the processes were not found ({reason}); start one in each place with "
+            f"{_ADDRESS}=HOST:PORT {_COUNT}=N {_INDEX}=0..N-1, or under SLURM by srun"
+        ) from None
+
+
+def _several_announced() -> bool:
+    """Whether the environment speaks of several processes of this very command."""
+    step = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return (step.isdigit() and int(step) > 1) or "," in hosts
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that logs, draws, measures and tells."""
+    return jax.process_index() == 0
+
+
+def any_process(value: bool) -> bool:
+    """Whether it holds in at least one process; all must ask together."""
+    if jax.process_count() == 1:
+        return value
+    return bool(np.any(multihost_utils.process_allgather(np.array(value))))
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def own_folder(workdir: Path, scratch: Path) -> Path:
+    """Where this process writes logs and pictures: the workdir, or what is thrown away."""
+    return workdir if is_first_process() else scratch
