@@ -49,7 +49,7 @@ CPU = {
 # does (128 beta / scale = 20), and that the noise is small beside the codes. With that KL from the
 # first step on all codes would stay zero: it grows from nothing while the dictionary begins.
 BEST = {
-    "num_epochs": 20,
+    "num_epochs": 8,
     "num_samples": 20,
     "kl_weight": 1e-3,
     "prior.scale": 0.0064,
@@ -58,10 +58,10 @@ BEST = {
     "annealing.warmup_begin": 0,
     "annealing.warmup_increment": 1e-3,
     "encoder.optimizer": "adam",
-    "encoder.learning_rate": 5e-4,
+    "encoder.learning_rate": 3e-4,
     "encoder.max_gradient_norm": 1.0,
     "generator.optimizer": "adam",
-    "generator.learning_rate": 1e-2,
+    "generator.learning_rate": 7e-3,
     "generator.initial_norm": 2.0,
 }
 
