@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install reference demo test test-slow bench lint type format lock clean
+.PHONY: install opponents demo test test-slow bench lint type format lock clean
 
 install: .venv/installed
 
@@ -13,8 +13,8 @@ install: .venv/installed
 	@touch $@
 
 # What benchmarks and some tests compare with.
-reference: install
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[reference]'
+opponents: install
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
 
 demo: install
 	$(BIN)/python -m jvsc.main
@@ -26,7 +26,7 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
-bench: reference
+bench: opponents
 	$(BIN)/python -m benchmarks
 
 lint: install

@@ -19,7 +19,7 @@ from jvsc.networks.inception import inception_shapes
 @pytest.fixture(scope="module")
 def pytorch():
     """Inception in PyTorch with random weights whose features vary from image to image."""
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed: make reference")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: make opponents")
     from pytorch_inception import Inception
 
     torch.manual_seed(0)

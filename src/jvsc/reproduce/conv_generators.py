@@ -25,25 +25,24 @@ PANELS = tuple(f"{data}_{sweep}" for data in SWEPT_LATENTS for sweep in ("latent
 SHOWN_METHODS = ("gaussian", "thresholded_gaussian_gamma", "thresholded_laplacian")
 
 
-def conv_run(
-    scale: str, data: str, method: str, latents: int | None = None, sparsity: float = 0.1
-) -> PlannedRun:
-    """A run on Fashion-MNIST or CelebA; K as its config file has it unless given."""
-    changes: dict[str, object] = {} if latents is None else {"num_latents": latents}
+def conv_run(scale: str, data: str, method: str, latents: int, sparsity: float = 0.1) -> PlannedRun:
+    """A run on Fashion-MNIST or CelebA."""
+    changes: dict[str, object] = {"num_latents": latents}
+    parts = [method, f"K{latents}"]
     if method in SPARSE_METHODS:
         changes["sparsity"] = sparsity
-    parts = [method]
-    if latents is not None:
-        parts.append(f"K{latents}")
-    if method in SPARSE_METHODS:
         parts.append(f"sparsity{sparsity:g}")
     return planned_run(f"{data}/{'_'.join(parts)}", CONFIG_FILES[data], method, scale, changes)
 
 
 def shown_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
-    """A dense prior and sparse ones on each data set asked for."""
+    """A dense prior and sparse ones on each data set asked for, all of them runs of Figure 7 too."""
     asked = [data for data in SWEPT_LATENTS if any(panel.startswith(data) for panel in panels)]
-    return [conv_run(scale, data, method) for data in asked for method in SHOWN_METHODS]
+    return [
+        conv_run(scale, data, method, SWEPT_LATENTS[data][1])
+        for data in asked
+        for method in SHOWN_METHODS
+    ]
 
 
 def pictures_section(caption: str, heading: str, text: str) -> Callable[[Records, Path], list]:
