@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import assert_trees_equal
+from models import assert_trees_equal, image_config
 
+from jvsc.build import compute_dtype
 from jvsc.convolutions import convolve
+from jvsc.errors import UserError
 from jvsc.networks import (
     ARCHITECTURES,
     conv_encoder,
@@ -124,3 +126,8 @@ def test_bfloat16_networks_keep_parameters_statistics_and_heads_in_float32():
         }
     difference = np.abs(heads[jnp.float32]["loc"] - heads[jnp.bfloat16]["loc"]).max()
     assert 0 < difference < 0.05 * np.abs(heads[jnp.float32]["loc"]).max()
+
+
+def test_double_precision_that_jax_would_drop_is_refused():
+    with pytest.raises(UserError, match="set JAX_ENABLE_X64=1"):
+        compute_dtype(image_config(compute_dtype="float64"))

@@ -22,7 +22,11 @@ def trajectory(tmp_path_factory):
     def run(kind, num_devices):
         if (kind, num_devices) not in found:
             file = tmp_path_factory.mktemp("trajectory") / "result.npz"
-            environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(num_devices)}
+            environment = {
+                **os.environ,
+                "JAX_ENABLE_X64": "1",
+                "JAX_NUM_CPU_DEVICES": str(num_devices),
+            }
             subprocess.run(
                 [sys.executable, SCRIPT, kind, file], env=environment, check=True, timeout=400
             )
@@ -35,21 +39,17 @@ def trajectory(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["linear", "conv", "conv_streamed"])
 def test_eight_devices_follow_the_trajectory_of_one(trajectory, kind):
-    """With the best of three samples, batch normalisation and mirroring, to float32's rounding.
-
-    Adam takes full steps along gradients that are zero but for rounding, such as those of a bias
-    before batch normalisation; so a hundredth of the conv parameters is left out.
-    """
+    """With the best of three samples, batch normalisation and mirroring, in double precision."""
     one, eight = trajectory(kind, 1), trajectory(kind, 8)
-    np.testing.assert_allclose(one["losses"], eight["losses"], rtol=1e-4)
+    np.testing.assert_allclose(one["losses"], eight["losses"], rtol=1e-7)
     assert np.ptp(one["losses"]) > 0.01 * np.abs(one["losses"]).max()
     difference = np.abs(one["parameters"] - eight["parameters"]) / np.std(one["parameters"])
-    assert np.quantile(difference, 1.0 if kind == "linear" else 0.99) < 1e-3
+    assert difference.max() < 1e-5
 
 
 def test_streamed_and_resident_data_lead_to_the_same_place(trajectory):
     streamed, resident = trajectory("conv_streamed", 1), trajectory("conv", 1)
-    np.testing.assert_allclose(streamed["losses"], resident["losses"], rtol=1e-4)
+    np.testing.assert_allclose(streamed["losses"], resident["losses"], rtol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from jvsc import schedules
 from jvsc.config import Config
 from jvsc.data import Dataset, load_celeba, load_fashion_mnist, load_patches
 from jvsc.epoch import Loss
+from jvsc.errors import UserError
 from jvsc.inference import Infer, make_infer
 from jvsc.model import Model, Parameters, Statistics
 from jvsc.networks import (
@@ -63,7 +64,13 @@ def is_network(config: Config) -> bool:
 
 
 def compute_dtype(config: Config) -> Any:
-    """What networks compute in: bfloat16 for CelebA on a GPU or TPU, unless the run says."""
+    """What networks compute in: bfloat16 for CelebA on a GPU or TPU, unless the run says.
+
+    Raises:
+      UserError: if float64 is asked for and JAX would make it float32.
+    """
+    if config.compute_dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise UserError("compute_dtype=float64 needs JAX's double precision: set JAX_ENABLE_X64=1")
     if config.compute_dtype != "auto":
         return jnp.dtype(config.compute_dtype)
     accelerated = jax.default_backend() != "cpu" and config.data.name == "celeba"

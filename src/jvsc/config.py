@@ -140,7 +140,7 @@ class Config(Section):
     threshold: PositiveFloat | None = None
     sparsity: float | None = Field(default=None, gt=0, lt=1)
     kl_weight: float = Field(default=1e-2, ge=0)
-    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    compute_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()

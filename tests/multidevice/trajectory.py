@@ -1,4 +1,8 @@
-"""Trains a few epochs on this process's devices and saves what came: `trajectory.py KIND FILE`."""
+"""Trains a few epochs on this process's devices and saves what came: `trajectory.py KIND FILE`.
+
+In double precision (JAX_ENABLE_X64=1): in float32 two draws of a datum may be equal to rounding,
+and which is the better one depend on the order of a sum.
+"""
 
 import sys
 from pathlib import Path
@@ -6,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from models import image_config, random_images, small_config
 
@@ -24,12 +29,13 @@ def trajectory(kind: str) -> dict[str, np.ndarray]:
         config = small_config(batch_size=40, num_samples=3, data__num_train=400)
         dataset = build_dataset(config)
     else:
-        config = image_config(num_samples=3, sampling_chunk=2)
+        config = image_config(num_samples=3, sampling_chunk=2, compute_dtype="float64")
         dataset = random_images(config)
     mesh = make_mesh()
     model = build_model(config, dataset.train.shape[1], DATA_AXIS)
     optimizer = build_optimizer(config, config.steps_per_epoch)
-    state = replicate(init_states(config.seeds, model, optimizer), mesh)
+    state = init_states(config.seeds, model, optimizer)
+    state = replicate(jax.tree.map(in_double, state), mesh)
     if kind == "conv_streamed":
         arguments = feed_arguments(config, model, optimizer, dataset, mesh)
         feed = streamed_feed(dataset.train, keys=state.key, segment_bytes=100_000, **arguments)
@@ -42,6 +48,11 @@ def trajectory(kind: str) -> dict[str, np.ndarray]:
     leaves = jax.tree.leaves((state.parameters, state.statistics))
     flat = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
     return {"losses": np.concatenate(losses, axis=1), "parameters": flat}
+
+
+def in_double(leaf: jax.Array) -> jax.Array:
+    """Floats as float64; keys and counts as they are."""
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 if __name__ == "__main__":

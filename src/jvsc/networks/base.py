@@ -57,6 +57,11 @@ def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
     return init
 
 
+def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """What was computed in a half precision, as float32; anything else as it is."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 class Linear(nn.Module):
     """A dense layer with PyTorch's default initialisation of weights and biases."""
 

@@ -14,6 +14,7 @@ from jvsc.networks.base import (
     Linear,
     Parameters,
     Statistics,
+    at_least_float32,
     split_variables,
     uniform_fan_in,
 )
@@ -116,7 +117,7 @@ class ConvEncoder(nn.Module):
                 x, training
             )
             x = nn.relu(x)
-        x = x.reshape(x.shape[0], -1).astype(jnp.float32)
+        x = at_least_float32(x.reshape(x.shape[0], -1))
         return {name: Linear(self.num_latents, name=name)(x) for name in self.heads}
 
 
@@ -140,7 +141,7 @@ class ConvGenerator(nn.Module):
             )
             x = nn.relu(x)
         x = Convolution(last, True, self.dtype, name=f"convolution_{len(hidden)}")(x)
-        return nn.sigmoid(x.astype(jnp.float32)).reshape(codes.shape[0], -1)
+        return nn.sigmoid(at_least_float32(x)).reshape(codes.shape[0], -1)
 
 
 def conv_encoder(

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from jvsc.networks.base import Encoder, Generator, Linear, Parameters, Statistics
+from jvsc.networks.base import (
+    Encoder,
+    Generator,
+    Linear,
+    Parameters,
+    Statistics,
+    at_least_float32,
+)
 from jvsc.thresholds import Heads
 
 
@@ -23,7 +30,7 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "B D"]) -> Heads:
         for index, features in enumerate(self.features):
             x = nn.relu(Linear(features, self.dtype, name=f"hidden_{index}")(x))
-        x = x.astype(jnp.float32)
+        x = at_least_float32(x)
         return {name: Linear(self.num_latents, name=name)(x) for name in self.heads}
 
 
