@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jvsc.errors import UserError
+from jvsc.solvers.lasso import check_lasso
 from jvsc.thresholds import soft_threshold
 
 # Accelerators would round products to TensorFloat-32 or bfloat16, and the certificate be void.
@@ -154,13 +154,7 @@ def fista(
       UserError: if the shapes do not fit or `penalty` is not positive.
     """
     data, dictionary = jnp.asarray(data), jnp.asarray(dictionary)
-    if data.ndim != 2 or dictionary.ndim != 2 or data.shape[1] != dictionary.shape[1]:
-        raise UserError(
-            f"data {data.shape} and dictionary {dictionary.shape} do not fit; "
-            "give data [N, D] and a dictionary [K, D], one atom a row"
-        )
-    if isinstance(penalty, (int, float)) and not penalty > 0:
-        raise UserError(f"penalty is {penalty}; give a positive number")
+    check_lasso(data.shape, dictionary.shape, penalty)
     if initial_codes is None:
         initial_codes = jnp.zeros((data.shape[0], dictionary.shape[0]), data.dtype)
     return _solve(

@@ -1,0 +1,74 @@
+"""The lasso for many data that share a dictionary, by whatever is fastest where they are."""
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+
+from jvsc.errors import UserError
+
+
+def lasso(
+    data: Float[ArrayLike, "N D"],
+    dictionary: Float[ArrayLike, "K D"],
+    penalty: float,
+    *,
+    tolerance: float = 1e-5,
+    max_iterations: int = 1000,
+    initial_codes: Float[ArrayLike, "N K"] | None = None,
+) -> Float[NDArray, "N K"]:
+    """Minimises 0.5 ||x - s A||^2 + penalty ||s||_1 for every row x of `data` (eq. 10), on the CPU.
+
+    Coordinate descent (Friedman et al. 2010), which with Newton steps on the non-zeros (Lee et al.
+    2006) ends exactly once their signs are right. Needs the extra `numba`; `fista` solves the same
+    problem on any device and within a compiled function.
+
+    Args:
+      data: one datum a row; float64 data are solved in float64, others in float32.
+      dictionary: one atom a row, of any norm.
+      penalty: lambda > 0.
+      tolerance: relative duality gap to reach; see `fista` for what float32 can.
+      max_iterations: where to stop a datum that has not reached it.
+      initial_codes: where to start; zeros by default.
+
+    Returns:
+      Codes, with exact zeros.
+
+    Raises:
+      UserError: if the shapes do not fit, a number is none, `penalty` is not positive, or Numba is
+        not installed.
+    """
+    try:
+        from jvsc.solvers.active_set import solve_all
+    except ImportError as error:
+        raise UserError("lasso needs Numba: pip install 'jvsc[numba]', or use fista") from error
+    data = np.asarray(data)
+    dtype = np.float64 if data.dtype == np.float64 else np.float32
+    data, dictionary = data.astype(dtype, copy=False), np.asarray(dictionary, dtype)
+    check_lasso(data.shape, dictionary.shape, penalty)
+    if not (np.isfinite(data).all() and np.isfinite(dictionary).all()):
+        raise UserError("data or dictionary hold NaN or infinity; leave such rows out")
+    codes = np.zeros((len(data), len(dictionary)), dtype)
+    if initial_codes is not None:
+        codes[...] = initial_codes
+    solve_all(
+        codes,
+        data @ dictionary.T,
+        np.einsum("nd,nd->n", data, data),
+        dictionary @ dictionary.T,
+        dtype(penalty),
+        dtype(tolerance),
+        max_iterations,
+        np.empty(len(data), np.int64),
+    )
+    return codes
+
+
+def check_lasso(data: tuple[int, ...], dictionary: tuple[int, ...], penalty: object) -> None:
+    """Raises `UserError` unless the shapes are [N, D] and [K, D] and the penalty is positive."""
+    if len(data) != 2 or len(dictionary) != 2 or data[1] != dictionary[1]:
+        raise UserError(
+            f"data {data} and dictionary {dictionary} do not fit; "
+            "give data [N, D] and a dictionary [K, D], one atom a row"
+        )
+    if isinstance(penalty, (int, float)) and not penalty > 0:
+        raise UserError(f"penalty is {penalty}; give a positive number")

@@ -1,0 +1,107 @@
+"""The CPU's lasso solver against scikit-learn's and against the conditions of optimality."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Lasso
+
+from jvsc.errors import UserError
+from jvsc.solvers import fista
+
+pytest.importorskip("numba", reason="Numba is not installed: pip install 'jvsc[numba]'")
+from jvsc.solvers import lasso
+from jvsc.solvers.lasso import check_lasso
+
+
+def problem(num_data=40, num_atoms=48, num_features=32, seed=0, dtype=np.float64):
+    """Data that are sparse in a dictionary of correlated atoms, and noise."""
+    random = np.random.default_rng(seed)
+    common = random.normal(size=(1, num_features))
+    dictionary = random.normal(size=(num_atoms, num_features)) + common
+    dictionary *= random.uniform(0.5, 2.0, (num_atoms, 1)) / num_features**0.5
+    codes = random.normal(size=(num_data, num_atoms)) * (random.random((num_data, num_atoms)) < 0.1)
+    data = codes @ dictionary + 0.1 * random.normal(size=(num_data, num_features))
+    return data.astype(dtype), dictionary.astype(dtype)
+
+
+def objective(codes, data, dictionary, penalty):
+    codes, data, dictionary = (np.asarray(x, np.float64) for x in (codes, data, dictionary))
+    residual = data - codes @ dictionary
+    return 0.5 * (residual**2).sum(axis=1) + penalty * np.abs(codes).sum(axis=1)
+
+
+def violation(codes, data, dictionary, penalty):
+    """How far each datum is from satisfying the subgradient's conditions, relative to lambda."""
+    correlation = (data - codes @ dictionary) @ dictionary.T
+    off = np.where(
+        codes != 0, np.abs(correlation - penalty * np.sign(codes)), np.abs(correlation) - penalty
+    )
+    return np.maximum(off, 0).max(axis=1) / penalty
+
+
+@pytest.mark.parametrize("penalty", [0.5, 0.05, 0.005])
+def test_the_conditions_of_optimality_hold_in_float64(penalty):
+    data, dictionary = problem()
+    codes = lasso(data, dictionary, penalty, tolerance=1e-12)
+    assert codes.dtype == np.float64
+    assert 0 < np.mean(codes != 0) < 0.8
+    assert violation(codes, data, dictionary, penalty).max() < 1e-4
+
+
+@pytest.mark.parametrize("penalty", [0.5, 0.05])
+def test_the_objective_is_that_of_scikit_learn_and_of_fista(penalty):
+    data, dictionary = problem()
+    solver = Lasso(penalty / data.shape[1], fit_intercept=False, tol=1e-10, max_iter=100_000).fit(
+        dictionary.T, data.T
+    )
+    best = objective(solver.coef_, data, dictionary, penalty)
+    single = data.astype(np.float32), dictionary.astype(np.float32)
+    for codes in (
+        lasso(data, dictionary, penalty),
+        lasso(*single, penalty),
+        fista(*single, penalty).codes,
+    ):
+        assert np.max(objective(codes, data, dictionary, penalty) / best) < 1 + 1e-5
+
+
+def test_more_atoms_than_features_twice_the_same_and_one_of_zeros():
+    """The support's Gram matrix is singular where Newton's step cannot be taken."""
+    data, dictionary = problem(num_atoms=80, num_features=20)
+    dictionary = np.concatenate([dictionary, dictionary, np.zeros((1, 20))])
+    codes = lasso(data, dictionary, 1e-3, tolerance=1e-8, max_iterations=20_000)
+    assert violation(codes, data, dictionary, 1e-3).max() < 1e-2
+    assert not codes[:, -1].any()
+
+
+def test_a_large_penalty_leaves_nothing():
+    data, dictionary = problem()
+    largest = np.abs(data @ dictionary.T).max()
+    assert not lasso(data, dictionary, 1.001 * largest).any()
+    assert lasso(data, dictionary, 0.99 * largest).any()
+
+
+def test_a_datum_does_not_depend_on_the_others_and_a_solution_is_kept():
+    data, dictionary = problem(dtype=np.float32)
+    codes = lasso(data, dictionary, 0.05)
+    np.testing.assert_allclose(lasso(data[3:4], dictionary, 0.05), codes[3:4], atol=1e-4)
+    again = lasso(data, dictionary, 0.05, initial_codes=codes, max_iterations=1)
+    np.testing.assert_array_equal(again != 0, codes != 0)
+    assert lasso(data[:0], dictionary, 0.05).shape == (0, 48)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"penalty": 0.0}, "penalty is 0.0; give a positive number"),
+        ({"data": np.full((2, 32), np.nan)}, "leave such rows out"),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    data, dictionary = problem()
+    arguments = {"data": data, "dictionary": dictionary, "penalty": 0.1} | change
+    with pytest.raises(UserError, match=message):
+        lasso(**arguments)
+
+
+def test_data_that_do_not_fit_the_dictionary_are_named():
+    with pytest.raises(UserError, match=r"data \(2, 32\) and dictionary \(3, 5\) do not fit"):
+        check_lasso((2, 32), (3, 5), 0.1)
