@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 EPOCHS=12
-PATIENCE=240  # seconds
+PATIENCE=300  # seconds, in all
 
 main() {
   install_slurm
@@ -92,29 +92,28 @@ CONFIGURATION
     2>"$folder/munged.warnings"
   slurmctld -c
   slurmd -c
-  wait_until "the node is idle" 30 node_is_idle
+  wait_until "the node is up" $((SECONDS + 30)) node_is_up
 }
 
-node_is_idle() {
-  [ "$(sinfo --noheader --partition=low --format=%T 2>/dev/null)" = idle ]
+node_is_up() {
+  [[ "$(sinfo --noheader --partition=low --format=%T 2>/dev/null)" =~ ^(idle|mixed|allocated)$ ]]
 }
 
-# wait_until WHAT SECONDS CONDITION
+# wait_until WHAT SECONDS CONDITION: SECONDS are counted from the script's start.
 wait_until() {
-  local end=$((SECONDS + $2))
   until "$3"
   do
-    [ "$SECONDS" -lt "$end" ] || fail "waited $2 s until $1"
+    [ "$SECONDS" -lt "$2" ] || fail "in $2 s it did not come about that $1"
     sleep 0.5
   done
 }
 
 write_sweep() {
   settings=(
-    "--config=configs/patches.py:thresholded_laplacian,demo" --config.num_samples=4
-    --config.num_latents=64 --config.data.patch_size=8 --config.data.num_validation=500
-    --config.eval.num_validation=200 --config.eval.iwae_samples=3 --config.eval.snr_draws=3
-    --config.eval.snr_batches=1 --config.eval.jaccard_draws=3 --config.eval.probe_train=50
+    "--config=configs/patches.py:thresholded_laplacian,demo" --config.num_samples=2
+    --config.num_latents=32 --config.data.patch_size=8 --config.data.num_validation=500
+    --config.eval.num_validation=100 --config.eval.iwae_samples=2 --config.eval.snr_draws=2
+    --config.eval.snr_batches=1 --config.eval.jaccard_draws=2 --config.eval.probe_train=50
   )
   local run
   for run in 1 2
@@ -127,6 +126,7 @@ write_sweep() {
 train() {
   # The second start of a run, and the second of two equal runs, need not compile.
   export JAX_COMPILATION_CACHE_DIR=$folder/compiled JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+  export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
   array=$(sbatch --parsable --array=1-2 --partition=low --output="$folder/run-%a.log" \
     launch/slurm/array.sbatch sweep "$folder/sweep.txt")
   wait_until "both runs have trained an epoch" "$PATIENCE" both_have_trained
@@ -175,19 +175,25 @@ clean_up() {
   then
     tail --lines=20 "$folder"/*.log >&2
   fi
-  scancel --quiet --user=root 2>/dev/null && sleep 1
+  # Where the cluster never came up there is nothing to cancel.
+  if node_is_up
+  then
+    scancel --full --signal=KILL --user=root
+    scancel --user=root
+    (wait_until "the jobs have gone" $((SECONDS + 20)) queue_is_empty) || true
+  fi
   for name in slurmctld slurmd munged
   do
-    [ -e "$folder/$name.pid" ] && kill "$(cat "$folder/$name.pid")"
+    [ ! -e "$folder/$name.pid" ] || kill "$(cat "$folder/$name.pid")"
   done
-  # They remove their pid files once they have ended.
-  for name in {1..20}
-  do
-    compgen -G "$folder/*.pid" >/dev/null || break
-    sleep 0.5
-  done
+  # Each takes its pid file away as it ends.
+  (wait_until "the daemons have ended" $((SECONDS + 20)) no_daemon_is_left) || true
   rm --recursive --force "$folder"
   exit "$code"
+}
+
+no_daemon_is_left() {
+  ! compgen -G "$folder/*.pid" >/dev/null
 }
 
 main
