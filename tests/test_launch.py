@@ -241,18 +241,29 @@ def test_an_array_job_says_how_it_is_used(arguments, stand_ins, tmp_path):
 
 
 @relative(BATCH_FILES)
-@pytest.mark.parametrize("code", [0, 2, 3, EXIT_INTERRUPTED])
-def test_only_an_interrupted_job_goes_back_into_the_queue(path, code, stand_ins, tmp_path):
+@pytest.mark.parametrize(
+    ("code", "state", "requeued"),
+    [
+        (0, "RUNNING", False),
+        (2, "RUNNING", False),
+        (3, "RUNNING", False),
+        (EXIT_INTERRUPTED, "RUNNING", True),
+        (EXIT_INTERRUPTED, "CANCELLED", False),
+    ],
+)
+def test_only_an_interrupted_job_goes_back_into_the_queue(
+    path, code, state, requeued, stand_ins, tmp_path
+):
     text = path.read_text()
     assert "#SBATCH --requeue\n" in text
     assert "#SBATCH --signal=TERM@" in text
     stand_ins("srun", f"exit {code}")
-    # Slurm refuses where it has taken the job back already.
-    calls = stand_ins("scontrol", "exit 1")
+    # Slurm refuses to requeue where it has taken the job back already.
+    calls = stand_ins("scontrol", f'[ "$1" = show ] && echo "   JobState={state} Reason=None"')
     ids = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
     ended = run_script(path, "reproduce", "table1", tmp_path=tmp_path, **ids)
     assert ended.returncode == code
-    assert calls() == ([["requeue", "7"]] if code == EXIT_INTERRUPTED else [])
+    assert (["requeue", "7"] in calls()) == requeued
 
 
 def test_trying_slurm_says_where_it_cannot(stand_ins, tmp_path):

@@ -14,7 +14,8 @@ run_or_requeue() {
   # Slurm's signal reaches the tasks by itself; where it reaches this shell too, srun is waited for.
   trap : TERM
   srun "$@" || code=$?
-  if [ "$code" = 75 ]
+  # A job that its user cancels gets the same signal, and would come back.
+  if [ "$code" = 75 ] && [[ "$(scontrol show job "$SLURM_JOB_ID")" != *JobState=CANCELLED* ]]
   then
     echo "interrupted; job $SLURM_JOB_ID goes back into the queue"
     # Slurm ends this shell once it has taken the job back. Where it has done so already, it refuses.

@@ -82,6 +82,7 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+KillWait=5
 NodeName=localhost NodeHostname=$(hostname --short) NodeAddr=127.0.0.1 CPUs=3
 PartitionName=low Nodes=localhost Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
 PartitionName=high Nodes=localhost PriorityTier=2 PreemptMode=OFF
@@ -178,7 +179,6 @@ clean_up() {
   # Where the cluster never came up there is nothing to cancel.
   if node_is_up
   then
-    scancel --full --signal=KILL --user=root
     scancel --user=root
     (wait_until "the jobs have gone" $((SECONDS + 20)) queue_is_empty) || true
   fi
