@@ -350,7 +350,7 @@ def test_two_processes_on_one_machine_train_one_run(tmp_path):
 def test_two_processes_that_are_interrupted_go_on(tmp_path):
     num_epochs = 40
     process = start_locally(tmp_path, num_epochs)
-    while not (tmp_path / "metrics.jsonl").exists():
+    while not read_metrics(tmp_path):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
