@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install opponents demo test test-slow bench lint type format lock clean
+.PHONY: install opponents demo test test-slow bench slurm lint type format lock clean
 
 install: .venv/installed
 
@@ -28,6 +28,10 @@ test-slow: install
 
 bench: opponents
 	$(BIN)/python -m benchmarks
+
+# Installs Slurm, as root on Debian, and preempts a training on it.
+slurm: install
+	launch/slurm/try_here.sh
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Several processes that train one run together: how they find each other, and who writes."""
 
 import os
+import signal
 from pathlib import Path
 
 import jax
@@ -46,6 +47,7 @@ def start_processes(asked: bool) -> None:
             "num_processes": count,
             "process_id": index,
         }
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         jax.distributed.initialize(
             **arguments,
@@ -58,6 +60,8 @@ def start_processes(asked: bool) -> None:
             f"--distributed: the processes were not found ({reason}); start one in each place with "
             f"{_ADDRESS}=HOST:PORT {_COUNT}=N {_INDEX}=0..N-1, or under SLURM by srun"
         ) from None
+    # JAX's preemption service has taken the signal over, and would swallow it before the training.
+    signal.signal(signal.SIGTERM, handler)
 
 
 def _several_announced() -> bool:
