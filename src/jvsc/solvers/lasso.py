@@ -45,7 +45,9 @@ def lasso(
     dtype = np.float64 if data.dtype == np.float64 else np.float32
     data, dictionary = data.astype(dtype, copy=False), np.asarray(dictionary, dtype)
     check_lasso(data.shape, dictionary.shape, penalty)
-    if not (np.isfinite(data).all() and np.isfinite(dictionary).all()):
+    energy = np.einsum("nd,nd->n", data, data)
+    gram = dictionary @ dictionary.T
+    if not (np.isfinite(energy).all() and np.isfinite(gram).all()):
         raise UserError("data or dictionary hold NaN or infinity; leave such rows out")
     codes = np.zeros((len(data), len(dictionary)), dtype)
     if initial_codes is not None:
@@ -53,8 +55,8 @@ def lasso(
     solve_all(
         codes,
         data @ dictionary.T,
-        np.einsum("nd,nd->n", data, data),
-        dictionary @ dictionary.T,
+        energy,
+        gram,
         dtype(penalty),
         dtype(tolerance),
         max_iterations,

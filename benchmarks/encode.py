@@ -1,0 +1,87 @@
+"""Codes of many data by the encoder against SPAMS, which solves for each datum."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import spams
+
+from benchmarks.lasso import penalty_of
+from benchmarks.timing import compare
+from benchmarks.workload import Comparison, linear_config
+from jvsc.build import build_model, final_annealing
+from jvsc.inference import encode_chunk, in_chunks, inference_key
+from jvsc.thresholds import laplacian_threshold
+
+# data, D, K, J, share of non-zeros, data that SPAMS solves, target
+SETTINGS = (
+    (100_000, 256, 256, 1, 0.1, 16_000, 1.5),
+    (2_000, 768, 4096, 20, 100 / 4096, 1_000, 20.0),
+)
+CHUNK = 1000
+
+
+def measure() -> list[Comparison]:
+    """Both sizes."""
+    return [_compare(*setting) for setting in SETTINGS]
+
+
+def _compare(
+    num_data: int,
+    width: int,
+    num_latents: int,
+    num_samples: int,
+    share: float,
+    few: int,
+    aim: float,
+) -> Comparison:
+    random = np.random.default_rng(0)
+    dictionary = random.normal(size=(num_latents, width)).astype(np.float32)
+    dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
+    chosen = random.random((num_data, num_latents)) < share
+    codes = chosen * random.laplace(size=chosen.shape).astype(np.float32)
+    data = codes @ dictionary + 0.05 * random.normal(size=(num_data, width)).astype(np.float32)
+    del chosen, codes
+    encode = _encoder(width, num_latents, num_samples, share)
+    penalty = penalty_of(share, data[:200], dictionary)
+    columns, atoms = np.asfortranarray(data[:few].T), np.asfortranarray(dictionary.T)
+    nonzero = np.mean(encode(data[:CHUNK])[0] != 0)
+    times = compare(
+        {
+            "jvsc": partial(encode, data),
+            "spams": lambda: spams.lasso(columns, atoms, lambda1=penalty, mode=2, numThreads=2),
+        }
+    )
+    ours, theirs = times["jvsc"].median / num_data, times["spams"].median / few
+    return Comparison(
+        workload=f"encode, D={width}, K={num_latents}, J={num_samples}",
+        opponent="spams.lasso, float32",
+        ours=1e6 * ours,
+        theirs=1e6 * theirs,
+        unit="us a datum",
+        ours_first=times["jvsc"].first,
+        target=aim,
+        note=f"{1 / ours:,.0f} data per second, {nonzero:.1%} non-zeros; SPAMS {1 / theirs:,.0f}",
+    )
+
+
+def _encoder(width: int, num_latents: int, num_samples: int, share: float):
+    """Inference as evaluation does it, of an encoder as it is initialised."""
+    config = linear_config(
+        num_samples=num_samples, num_latents=num_latents, threshold=laplacian_threshold(share, 0.1)
+    )
+    model = build_model(config, width)
+    parameters, statistics = model.init(jax.random.key(0))
+    key = inference_key(0)
+    encode = jax.jit(
+        partial(
+            encode_chunk,
+            model=model,
+            num_samples=num_samples,
+            annealing=final_annealing(config),
+            sampling_chunk=1,
+        )
+    )
+    return lambda data: in_chunks(
+        lambda rows, first: (encode(parameters, statistics, rows, key, first)[0],), data, CHUNK
+    )
