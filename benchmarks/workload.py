@@ -9,7 +9,7 @@ import numpy as np
 from jvsc.batches import make_prepare
 from jvsc.build import build_loss, build_model, build_optimizer
 from jvsc.commandline import bundled_config, parse
-from jvsc.epoch import make_epoch
+from jvsc.feed import resident_feed
 from jvsc.parallel import DATA_AXIS, make_mesh, replicate
 from jvsc.state import init_states
 
@@ -76,7 +76,8 @@ def training_steps(
     mesh = make_mesh()
     model = build_model(config, size, DATA_AXIS)
     optimizer = build_optimizer(config, num_steps)
-    epoch = make_epoch(
+    feed = resident_feed(
+        data,
         build_loss(config, model),
         optimizer,
         config.batch_size,
@@ -84,11 +85,10 @@ def training_steps(
         mesh,
     )
     state = replicate(init_states(config.seeds, model, optimizer), mesh)
-    on_device = replicate(data, mesh)
 
     def run() -> Any:
         nonlocal state
-        state, metrics = epoch(state, on_device)
+        state, metrics = feed.run_epoch(state)
         return jax.block_until_ready(metrics)
 
     return run

@@ -1,4 +1,4 @@
-"""Several processes train one run: the trajectory of one process, and checkpoints that any go on from.
+"""Several processes train one run: one process's trajectory, and checkpoints any go on from.
 
 All processes are on this machine, on CPUs, and talk through Gloo.
 """
@@ -110,7 +110,7 @@ def faces(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def images_config(faces, tmp_path_factory):
-    """Streamed, mirrored images through conv networks with batch normalisation over all processes."""
+    """Streamed, mirrored images through conv networks; batch normalisation over all processes."""
     return image_config(
         data__name="celeba",
         data__path=str(faces),

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from jvsc.state import TrainState
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
+CHECKPOINTS, UNFINISHED = "checkpoints", "unfinished_epoch"
 # What an evaluation or a drawing may change without being another run.
 FREE_SECTIONS = ("eval", "fid", "output")
 
@@ -131,9 +133,10 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run: written beside training, each whole or not at all."""
 
-    def __init__(self, manager: ocp.CheckpointManager, folder: Path):
+    def __init__(self, manager: ocp.CheckpointManager, folder: Path, unit: str):
         self._manager = manager
         self._folder = folder
+        self._unit = unit
 
     @property
     def latest(self) -> int | None:
@@ -162,18 +165,26 @@ class Checkpoints:
             "structure": structure(state),
             "version": version("jvsc"),
         }
+        record["check"] = text_digest(record)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(record)
         )
         self._manager.save(epoch, args=items, metrics=metrics)
 
-    def restore_newest(self, like: TrainState, tell: Callable[[str], None]) -> Restored | None:
+    def restore_newest(
+        self, like: TrainState, tell: Callable[[str], None], required: bool = True
+    ) -> Restored | None:
         """The newest checkpoint that is whole, in the shapes, types and places of `like`.
 
         A damaged one is told, put aside in `damaged/`, and the one before it taken.
 
+        Args:
+          like: a state, or its shapes and where they go.
+          tell: hears of damaged ones.
+          required: whether one must be found where there are any.
+
         Returns:
-          The checkpoint; None if the run has none yet.
+          The checkpoint; None if there is none.
 
         Raises:
           UserError: if there are checkpoints, but none that can be read.
@@ -189,12 +200,12 @@ class Checkpoints:
                 aside = self._put_aside(epoch)
                 damaged.append(epoch)
                 tell(
-                    f"checkpoint of epoch {epoch} is damaged ({reason}); it is put aside in "
+                    f"checkpoint of {self._unit} {epoch} is damaged ({reason}); it is put aside in "
                     f"{aside}, and the one before it is used"
                 )
-        if damaged:
+        if damaged and required:
             raise UserError(
-                f"no checkpoint in {self._folder} can be read (damaged: epochs "
+                f"no checkpoint in {self._folder} can be read (damaged: {self._unit}s "
                 f"{', '.join(map(str, damaged))}); restore one, or start in another workdir"
             )
         return None
@@ -202,9 +213,12 @@ class Checkpoints:
     def _restore(self, like: TrainState, epoch: int) -> Restored:
         json_only = ocp.args.Composite(position=ocp.args.JsonRestore())
         record = self._manager.restore(epoch, args=json_only)["position"]
+        check = record.pop("check", None)
+        if check not in (None, text_digest(record)):
+            raise ValueError("its record is not the one that was written")
         if record.get("structure", structure(like)) != structure(like):
             raise UserError(
-                f"the checkpoint of epoch {epoch} in {self._folder} was written by jvsc "
+                f"the checkpoint of {self._unit} {epoch} in {self._folder} was written by jvsc "
                 f"{record.get('version')}, whose training state differs from {version('jvsc')}'s; "
                 "go on with that version, or in another workdir"
             )
@@ -242,9 +256,48 @@ def digest(state: TrainState) -> str:
     return found.hexdigest()
 
 
+def text_digest(record: dict[str, Any]) -> str:
+    """A fingerprint of what JSON holds."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def keep_unfinished(workdir: Path, step: int, state: TrainState, position: dict[str, Any]) -> None:
+    """Writes the state within an epoch, apart from the checkpoints of whole epochs.
+
+    Args:
+      workdir: the run's.
+      step: steps done.
+      state: after them.
+      position: what else is needed to go on.
+    """
+    drop_unfinished(workdir)
+    wait_for_all("the unfinished epoch has its place")
+    with open_checkpoints(workdir, folder=UNFINISHED) as checkpoints:
+        checkpoints.save(step, state, None, position)
+
+
+def restore_unfinished(
+    workdir: Path, like: TrainState, tell: Callable[[str], None]
+) -> Restored | None:
+    """What `keep_unfinished` wrote, its `epoch` being the steps done.
+
+    None if it is not there, or not whole: the checkpoint of the epoch's start then serves.
+    """
+    if not (workdir / UNFINISHED).is_dir():
+        return None
+    with open_checkpoints(workdir, folder=UNFINISHED) as checkpoints:
+        return checkpoints.restore_newest(like, tell, required=False)
+
+
+def drop_unfinished(workdir: Path) -> None:
+    """Removes what `keep_unfinished` wrote."""
+    if is_first_process():
+        shutil.rmtree(workdir / UNFINISHED, ignore_errors=True)
+
+
 @contextmanager
 def open_checkpoints(
-    workdir: Path, keep_last: int = 2, alone: bool = False
+    workdir: Path, keep_last: int = 2, alone: bool = False, folder: str = CHECKPOINTS
 ) -> Iterator[Checkpoints]:
     """Opens the run's checkpoints, and waits at the end until all are on disk.
 
@@ -254,6 +307,7 @@ def open_checkpoints(
       workdir: the run's.
       keep_last: how many of the newest stay.
       alone: whether this process opens them without the others that train with it.
+      folder: where in the workdir.
     """
 
     def rank(metrics: Any) -> float:
@@ -268,16 +322,16 @@ def open_checkpoints(
             ]
         ),
     )
-    folder = workdir.resolve() / "checkpoints"
+    place = workdir.resolve() / folder
     if alone and jax.process_count() > 1:
         index = jax.process_index()
         options.create = False
         options.multiprocessing_options = ocp.options.MultiprocessingOptions(
             primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"alone{index}"
         )
-    manager = ocp.CheckpointManager(folder, options=options)
+    manager = ocp.CheckpointManager(place, options=options)
     try:
-        yield Checkpoints(manager, folder)
+        yield Checkpoints(manager, place, "epoch" if folder == CHECKPOINTS else "step")
         manager.wait_until_finished()
     finally:
         manager.close()

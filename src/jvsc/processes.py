@@ -72,11 +72,15 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def any_process(value: bool) -> bool:
-    """Whether it holds in at least one process; all must ask together."""
+def agree(stop: bool, count: int) -> tuple[bool, int]:
+    """Whether at least one process wants to stop, and the least of their counts.
+
+    All processes must ask together.
+    """
     if jax.process_count() == 1:
-        return value
-    return bool(np.any(multihost_utils.process_allgather(np.array(value))))
+        return stop, count
+    given = np.reshape(multihost_utils.process_allgather(np.array([stop, count])), (-1, 2))
+    return bool(given[:, 0].any()), int(given[:, 1].min())
 
 
 def wait_for_all(name: str) -> None:

@@ -36,7 +36,7 @@ def conv_run(scale: str, data: str, method: str, latents: int, sparsity: float =
 
 
 def shown_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
-    """A dense prior and sparse ones on each data set asked for, all of them runs of Figure 7 too."""
+    """A dense prior and sparse ones on each data set asked for, all of them Figure 7's runs too."""
     asked = [data for data in SWEPT_LATENTS if any(panel.startswith(data) for panel in panels)]
     return [
         conv_run(scale, data, method, SWEPT_LATENTS[data][1])
