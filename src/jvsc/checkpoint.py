@@ -1,10 +1,13 @@
 """A run's identity and its checkpoints on disk."""
 
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,8 +36,11 @@ FREE_SECTIONS = ("eval", "fid", "output")
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a text file in one step, so that no reader or kill ever sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_workdir(workdir: Path, config: Config) -> None:
@@ -63,6 +69,18 @@ def check_workdir(workdir: Path, config: Config) -> None:
             )
 
 
+def make_workdir(workdir: Path) -> None:
+    """Creates the directory, unless it is there.
+
+    Raises:
+      UserError: if it cannot be created.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(workdir, error) from None
+
+
 def claim_workdir(workdir: Path, config: Config) -> None:
     """Makes `workdir` this run's: creates it and stores the settings as config.json.
 
@@ -70,13 +88,17 @@ def claim_workdir(workdir: Path, config: Config) -> None:
       UserError: as `check_workdir`, and if the directory cannot be created.
     """
     check_workdir(workdir, config)
+    make_workdir(workdir)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(workdir / CONFIG_FILE, json.dumps(config.model_dump(), indent=2) + "\n")
     except OSError as error:
-        raise UserError(
-            f"--workdir={workdir} cannot be written ({error.strerror}); give another"
-        ) from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _not_writable(workdir, error) from None
+
+
+def _not_writable(workdir: Path, error: OSError) -> UserError:
+    return UserError(f"--workdir={workdir} cannot be written ({error.strerror}); give another")
 
 
 def read_config(workdir: Path) -> Config:
@@ -191,24 +213,31 @@ class Checkpoints:
         """
         damaged = []
         while (epoch := self.latest) is not None:
-            try:
-                return self._restore(like, epoch)
-            except UserError:
-                raise
-            except Exception as error:  # whatever a damaged file makes a reader raise
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                aside = self._put_aside(epoch)
-                damaged.append(epoch)
-                tell(
-                    f"checkpoint of {self._unit} {epoch} is damaged ({reason}); it is put aside in "
-                    f"{aside}, and the one before it is used"
-                )
+            restored = self._restore_whole(like, epoch)
+            if isinstance(restored, Restored):
+                return restored
+            aside = self._put_aside(epoch)
+            damaged.append(epoch)
+            tell(
+                f"checkpoint of {self._unit} {epoch} is damaged ({restored}); it is put aside in "
+                f"{aside}, and the one before it is used"
+            )
         if damaged and required:
             raise UserError(
                 f"no checkpoint in {self._folder} can be read (damaged: {self._unit}s "
                 f"{', '.join(map(str, damaged))}); restore one, or start in another workdir"
             )
         return None
+
+    def _restore_whole(self, like: TrainState, epoch: int) -> Restored | str:
+        """The checkpoint of an epoch, or why it is damaged."""
+        try:
+            return self._restore(like, epoch)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a damaged file makes a reader raise
+            hush_readers()
+            return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
     def _restore(self, like: TrainState, epoch: int) -> Restored:
         json_only = ocp.args.Composite(position=ocp.args.JsonRestore())
@@ -237,6 +266,22 @@ class Checkpoints:
         wait_for_all(f"checkpoint {epoch} is put aside")
         self._manager.reload()
         return aside
+
+
+def hush_readers() -> None:
+    """Keeps off the screen what Orbax's reading threads say of a damaged file after its error.
+
+    For good: those that still read find their loop closed at any later time, and what they found
+    is told when it is thrown away.
+    """
+    logging.getLogger("asyncio").disabled = True
+    hook = sys.unraisablehook
+
+    def without_closed_loops(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = without_closed_loops
 
 
 def structure(state: TrainState) -> str:

@@ -25,6 +25,7 @@ from jvsc.checkpoint import (
     drop_unfinished,
     keep_unfinished,
     locked_workdir,
+    make_workdir,
     open_checkpoints,
     restore_unfinished,
 )
@@ -85,8 +86,9 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     dataset = build_dataset(config)
     with ExitStack() as held:
         if is_first_process():
-            claim_workdir(workdir, config)
+            make_workdir(workdir)
             held.enter_context(locked_workdir(workdir))
+            claim_workdir(workdir, config)
         wait_for_all("the workdir is claimed")
         console.print(dataset.description, markup=False, highlight=False, soft_wrap=True)
         scratch = Path(held.enter_context(TemporaryDirectory()))

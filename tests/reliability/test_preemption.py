@@ -121,7 +121,7 @@ IN_A_PROGRAM = """
 import sys, threading
 import jax
 from jvsc.interruption import deferred_interruption
-slow = jax.jit(lambda x: jax.lax.fori_loop(0, 10**12, lambda i, x: x * 0.5 + 1, x))
+slow = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > -1, lambda x: x * 0.5 + 1, x))
 with deferred_interruption():
     print("ready", flush=True)
     jax.block_until_ready(slow(1.0))
