@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -269,19 +270,21 @@ class Checkpoints:
 
 
 def hush_readers() -> None:
-    """Keeps off the screen what Orbax's reading threads say of a damaged file after its error.
+    """Keeps off the screen what Orbax's readers say of a damaged file after its error.
 
-    For good: those that still read find their loop closed at any later time, and what they found
+    For good: threads that still read find their loop closed at any later time, and what they found
     is told when it is thrown away.
     """
     logging.getLogger("asyncio").disabled = True
     hook = sys.unraisablehook
 
-    def without_closed_loops(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+    def others(unraisable: Any) -> None:
+        frames = traceback.walk_tb(unraisable.exc_traceback)
+        files = [frame.f_code.co_filename for frame, _ in frames]
+        if not any(name in file for file in files for name in ("orbax", "asyncio")):
             hook(unraisable)
 
-    sys.unraisablehook = without_closed_loops
+    sys.unraisablehook = others
 
 
 def structure(state: TrainState) -> str:
