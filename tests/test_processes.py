@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SHARED_DATA
-from models import image_config, small_config
-from PIL import Image
+from models import face_folder, image_config, small_config
 
 from jvsc.logs import read_metrics
 
@@ -95,17 +94,7 @@ def faces(tmp_path_factory) -> Path:
     sample = SHARED_DATA / "celeba_sample"
     if sample.exists():
         return sample
-    folder = tmp_path_factory.mktemp("faces")
-    (folder / "img_align_celeba").mkdir()
-    random = np.random.default_rng(0)
-    lines = []
-    for number in range(1, 97):
-        pixels = random.integers(0, 256, (22, 18, 3), dtype=np.uint8)
-        image = Image.fromarray(pixels).resize((178, 218))
-        image.save(folder / "img_align_celeba" / f"{number:06d}.jpg")
-        lines.append(f"{number:06d}.jpg {int(number > 64)}\n")
-    (folder / "list_eval_partition.txt").write_text("".join(lines))
-    return folder
+    return face_folder(tmp_path_factory.mktemp("random") / "faces", 64, 32)
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import assert_trees_equal
-from PIL import Image
+from models import assert_trees_equal, face_folder
 from test_train import CONFIG, stored_state, without_times
 
 from jvsc.commandline import parse
@@ -123,23 +122,10 @@ def test_a_run_killed_while_training_keeping_and_evaluating_ends_bit_identical(t
     assert struck["evaluating"] >= 2
 
 
-def faces(folder: Path, count: int) -> Path:
-    """Random images in CelebA's layout."""
-    (folder / "img_align_celeba").mkdir(parents=True)
-    random = np.random.default_rng(0)
-    lines = []
-    for number in range(1, count + 1):
-        pixels = random.integers(0, 256, (218, 178, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "img_align_celeba" / f"{number:06d}.jpg")
-        lines.append(f"{number:06d}.jpg {int(number > count - 5)}\n")
-    (folder / "list_eval_partition.txt").write_text("".join(lines))
-    return folder
-
-
 def kill_a_build(tmp_path: Path, kills: int) -> None:
     """Kills the building of a cache, and compares it with one that was not killed."""
     count = 1500
-    folder = faces(tmp_path / "faces", count)
+    folder = face_folder(tmp_path / "faces", count - 5, 5)
     build = [sys.executable, "-c", BUILD, str(folder)]
     ends = [str(tmp_path / "whole"), str(count - 5)], [str(tmp_path / "killed"), str(count - 5)]
     subprocess.run([*build, *ends[0]], check=True)
