@@ -4,12 +4,9 @@ import errno
 import fcntl
 import hashlib
 import json
-import logging
 import os
 import shutil
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -24,6 +21,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from jvsc.config import Config, differences, make_config
 from jvsc.errors import UserError
+from jvsc.orbax_messages import hush_orbax
 from jvsc.processes import is_first_process, wait_for_all
 from jvsc.state import TrainState
 
@@ -237,7 +235,6 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:  # whatever a damaged file makes a reader raise
-            hush_readers()
             return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
     def _restore(self, like: TrainState, epoch: int) -> Restored:
@@ -267,24 +264,6 @@ class Checkpoints:
         wait_for_all(f"checkpoint {epoch} is put aside")
         self._manager.reload()
         return aside
-
-
-def hush_readers() -> None:
-    """Keeps off the screen what Orbax's readers say of a damaged file after its error.
-
-    For good: threads that still read find their loop closed at any later time, and what they found
-    is told when it is thrown away.
-    """
-    logging.getLogger("asyncio").disabled = True
-    hook = sys.unraisablehook
-
-    def others(unraisable: Any) -> None:
-        frames = traceback.walk_tb(unraisable.exc_traceback)
-        files = [frame.f_code.co_filename for frame, _ in frames]
-        if not any(name in file for file in files for name in ("orbax", "asyncio")):
-            hook(unraisable)
-
-    sys.unraisablehook = others
 
 
 def structure(state: TrainState) -> str:
@@ -370,6 +349,7 @@ def open_checkpoints(
             ]
         ),
     )
+    hush_orbax()
     place = workdir.resolve() / folder
     if alone and jax.process_count() > 1:
         index = jax.process_index()

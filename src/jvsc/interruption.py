@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from jvsc.errors import InterruptedRunError
-
-# EX_TEMPFAIL: nothing is wrong with the run, and the same command goes on with it.
-EXIT_INTERRUPTED = 75
-
+from jvsc.errors import EXIT_INTERRUPTED, InterruptedRunError
 
 # Steps run between two looks at whether to stop last about so long.
 SEGMENT_SECONDS = 5.0

@@ -17,9 +17,9 @@ from jvsc.commandline import USAGE, parse
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import describe, read_divergences
-from jvsc.errors import DivergenceError, InterruptedRunError, UserError
+from jvsc.errors import EXIT_INTERRUPTED, DivergenceError, InterruptedRunError, UserError
 from jvsc.evaluate import EVALUATION_FILE, Evaluation, evaluate_run
-from jvsc.interruption import EXIT_INTERRUPTED, immediate_interruption
+from jvsc.interruption import immediate_interruption
 from jvsc.pictures import draw_run
 from jvsc.processes import is_first_process, start_processes
 from jvsc.report.measures import ROWS, written

@@ -42,7 +42,13 @@ from jvsc.model import Model
 from jvsc.objective import StepMetrics
 from jvsc.parallel import DATA_AXIS, check_batch_size, make_mesh, replicate
 from jvsc.pictures import draw_epoch
-from jvsc.processes import agree, is_first_process, own_folder, wait_for_all
+from jvsc.processes import (
+    agree,
+    ending_with_others,
+    is_first_process,
+    own_folder,
+    wait_for_all,
+)
 from jvsc.restore import seed_variables
 from jvsc.state import TrainState, init_states
 
@@ -98,9 +104,11 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         log = held.enter_context(
             open_log(loop.folder, loop.epoch, config.num_epochs, config.seeds, console)
         )
-        while loop.epoch < config.num_epochs and not loop.is_lost():
-            loop.run_epoch(log, interruption)
-        if agree(interruption.asked, 0)[0]:
+        with ending_with_others():
+            while loop.epoch < config.num_epochs and not loop.is_lost():
+                loop.run_epoch(log, interruption)
+            stop, _ = agree(interruption.asked, 0)
+        if stop:
             raise InterruptedRunError(
                 "ended by SIGTERM; the training is done, and the same command goes on with its "
                 "evaluation"

@@ -14,8 +14,8 @@ from test_train import stored_state, without_times
 
 import jvsc.train
 from jvsc.checkpoint import UNFINISHED
-from jvsc.errors import InterruptedRunError
-from jvsc.interruption import EXIT_INTERRUPTED, Pace, deferred_interruption
+from jvsc.errors import EXIT_INTERRUPTED, InterruptedRunError
+from jvsc.interruption import Pace, deferred_interruption
 from jvsc.logs import read_metrics
 from jvsc.train import train
 
