@@ -172,8 +172,8 @@ def make_streamed_steps(
 
 def no_metrics(num_seeds: int, num_steps: int, mesh: Mesh) -> StepMetrics:
     """Metrics of an epoch of which no step is done, [S, steps] on every device."""
-    zeros = np.zeros((num_seeds, num_steps), jnp.result_type(float))
-    return replicate(StepMetrics(*[zeros] * len(StepMetrics._fields)), mesh)
+    zeros: Any = np.zeros((num_seeds, num_steps), jnp.result_type(float))
+    return replicate(StepMetrics(zeros, zeros, zeros, zeros), mesh)
 
 
 def _loop(

@@ -3,6 +3,7 @@
 import logging
 import sys
 import traceback
+import warnings
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,7 @@ def hush_orbax() -> None:
     of an error that nobody asked for when it is thrown away.
     """
     logging.getLogger("asyncio").disabled = True
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     logging.getLogger("absl").addFilter(
         lambda record: "_SignalingThread.run() raised" not in record.getMessage()
     )

@@ -112,7 +112,7 @@ def test_a_run_killed_while_training_keeping_and_evaluating_ends_bit_identical(t
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(whole), check=True, stdout=subprocess.DEVNULL)
     random = np.random.default_rng(0)
-    phases = random.permutation(["training"] * 7 + ["checkpointing"] * 7)
+    phases = random.permutation(["training"] * 7 + ["checkpointing"] * 7).tolist()
     struck = kill_a_run(killed, [*phases, *["evaluating"] * 5], random)
     subprocess.run(command(killed), check=True, stdout=subprocess.DEVNULL)
     compare(whole, killed)
