@@ -19,8 +19,8 @@ def _compare(name: str, config: str, shape: tuple[int, ...]) -> Comparison:
     sizes = {}
     for num_samples in (1, 20):
         overrides = {"batch_size": BATCH_SIZE, "num_samples": num_samples, "num_latents": 256}
-        epoch, state, data = training_program(config, overrides, shape, STEPS)
-        analysis = jax.jit(epoch).lower(state, data).compile().memory_analysis()
+        feed, state = training_program(config, overrides, shape, STEPS)
+        analysis = jax.jit(feed.run_epoch).lower(state).compile().memory_analysis()
         assert analysis is not None
         sizes[num_samples] = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes
     return Comparison(

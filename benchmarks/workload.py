@@ -11,7 +11,7 @@ from jvsc.batches import make_prepare
 from jvsc.build import build_dataset, build_loss, build_model, build_optimizer
 from jvsc.commandline import bundled_config, parse
 from jvsc.config import Config
-from jvsc.epoch import make_epoch
+from jvsc.feed import Feed, resident_feed
 from jvsc.parallel import DATA_AXIS, make_mesh, replicate
 from jvsc.state import TrainState, init_states
 
@@ -84,8 +84,8 @@ def linear_config(**overrides: Any) -> Config:
 
 def training_program(
     config_file: str, overrides: dict[str, Any], shape: tuple[int, ...], num_steps: int
-) -> tuple[Callable, TrainState, Any]:
-    """An epoch of `num_steps` training steps, its state, and random data on the device.
+) -> tuple[Feed, TrainState]:
+    """Epochs of `num_steps` training steps on random data that live on the device, and a state.
 
     Args:
       config_file: of configs/, with its method, such as "fmnist.py:thresholded_gaussian".
@@ -104,7 +104,8 @@ def training_program(
     mesh = make_mesh()
     model = build_model(config, size, DATA_AXIS)
     optimizer = build_optimizer(config, num_steps)
-    epoch = make_epoch(
+    feed = resident_feed(
+        data,
         build_loss(config, model),
         optimizer,
         config.batch_size,
@@ -112,7 +113,7 @@ def training_program(
         mesh,
     )
     state = replicate(init_states(config.seeds, model, optimizer), mesh)
-    return epoch, state, replicate(data, mesh)
+    return feed, state
 
 
 def training_steps(
@@ -123,11 +124,11 @@ def training_steps(
     Returns:
       A call that trains on from where the last one ended and returns the steps' metrics.
     """
-    epoch, state, data = training_program(config_file, overrides, shape, num_steps)
+    feed, state = training_program(config_file, overrides, shape, num_steps)
 
     def run() -> Any:
         nonlocal state
-        state, metrics = epoch(state, data)
+        state, metrics = feed.run_epoch(state)
         return jax.block_until_ready(metrics)
 
     return run

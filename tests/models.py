@@ -1,8 +1,11 @@
 """Small models and runs that several tests use."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from jvsc.config import Config, make_config
 from jvsc.data import Dataset
@@ -86,6 +89,19 @@ def random_images(config: Config) -> Dataset:
     images = coarse.repeat(4, axis=1).repeat(4, axis=2).reshape(count, -1)
     parts = np.split(images, [config.data.num_train])
     return Dataset(*parts, shape=(28, 28, 1), description="random images", mirrored=True)
+
+
+def face_folder(folder: Path, num_train: int, num_validation: int) -> Path:
+    """A folder of random images in CelebA's layout."""
+    (folder / "img_align_celeba").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    lines = []
+    for number in range(1, num_train + num_validation + 1):
+        pixels = random.integers(0, 256, (218, 178, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "img_align_celeba" / f"{number:06d}.jpg")
+        lines.append(f"{number:06d}.jpg {int(number > num_train)}\n")
+    (folder / "list_eval_partition.txt").write_text("".join(lines))
+    return folder
 
 
 def assert_trees_equal(one, other) -> None:

@@ -1,5 +1,7 @@
 """Resident and streamed data: the same batches, in the same order, from any place on."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +72,22 @@ def test_a_stream_goes_on_from_a_checkpoints_position():
     continued.seek(position)
     _, metrics = continued.run_epoch(kept)
     np.testing.assert_array_equal(np.stack(metrics), np.stack(expected))
+
+
+@pytest.mark.parametrize("segment_bytes", [400, 10**6])
+def test_a_stream_goes_on_within_an_epoch(segment_bytes):
+    """From every place, those within a segment too."""
+    for place in range(1, NUM_DATA // BATCH):
+        _, whole = feeds(segment_bytes)
+        state, _ = states()
+        _, expected = whole.run_epoch(state)
+        _, cut = feeds(segment_bytes)
+        state, _ = states()
+        state, metrics = cut.run_steps(state, cut.begin(state), 0, place)
+        _, continued = feeds(segment_bytes)
+        continued.seek(json.loads(json.dumps(cut.position())))
+        _, metrics = continued.run_steps(state, metrics, place, NUM_DATA // BATCH - place)
+        np.testing.assert_array_equal(np.stack(metrics), np.stack(expected))
 
 
 def test_a_dataset_is_resident_up_to_its_share_of_the_memory():

@@ -170,11 +170,6 @@ def test_a_run_killed_and_continued_ends_bit_identical(tmp_path):
     compare_with_one_never_killed(tmp_path, kills=2)
 
 
-@pytest.mark.slow
-def test_a_run_killed_at_many_moments_ends_bit_identical(tmp_path):
-    compare_with_one_never_killed(tmp_path, kills=15)
-
-
 def test_a_workdir_of_other_settings_is_refused_and_untouched(tmp_path):
     train(small_config(), tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}

@@ -1,9 +1,11 @@
 """A run's identity and its checkpoints on disk."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +21,13 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from jvsc.config import Config, differences, make_config
 from jvsc.errors import UserError
+from jvsc.orbax_messages import hush_orbax
 from jvsc.processes import is_first_process, wait_for_all
 from jvsc.state import TrainState
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
+CHECKPOINTS, UNFINISHED = "checkpoints", "unfinished_epoch"
 # What an evaluation or a drawing may change without being another run.
 FREE_SECTIONS = ("eval", "fid", "output")
 
@@ -31,8 +35,11 @@ FREE_SECTIONS = ("eval", "fid", "output")
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a text file in one step, so that no reader or kill ever sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_workdir(workdir: Path, config: Config) -> None:
@@ -61,6 +68,18 @@ def check_workdir(workdir: Path, config: Config) -> None:
             )
 
 
+def make_workdir(workdir: Path) -> None:
+    """Creates the directory, unless it is there.
+
+    Raises:
+      UserError: if it cannot be created.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(workdir, error) from None
+
+
 def claim_workdir(workdir: Path, config: Config) -> None:
     """Makes `workdir` this run's: creates it and stores the settings as config.json.
 
@@ -68,13 +87,17 @@ def claim_workdir(workdir: Path, config: Config) -> None:
       UserError: as `check_workdir`, and if the directory cannot be created.
     """
     check_workdir(workdir, config)
+    make_workdir(workdir)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(workdir / CONFIG_FILE, json.dumps(config.model_dump(), indent=2) + "\n")
     except OSError as error:
-        raise UserError(
-            f"--workdir={workdir} cannot be written ({error.strerror}); give another"
-        ) from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _not_writable(workdir, error) from None
+
+
+def _not_writable(workdir: Path, error: OSError) -> UserError:
+    return UserError(f"--workdir={workdir} cannot be written ({error.strerror}); give another")
 
 
 def read_config(workdir: Path) -> Config:
@@ -131,9 +154,10 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run: written beside training, each whole or not at all."""
 
-    def __init__(self, manager: ocp.CheckpointManager, folder: Path):
+    def __init__(self, manager: ocp.CheckpointManager, folder: Path, unit: str):
         self._manager = manager
         self._folder = folder
+        self._unit = unit
 
     @property
     def latest(self) -> int | None:
@@ -162,49 +186,66 @@ class Checkpoints:
             "structure": structure(state),
             "version": version("jvsc"),
         }
+        record["check"] = text_digest(record)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(record)
         )
         self._manager.save(epoch, args=items, metrics=metrics)
 
-    def restore_newest(self, like: TrainState, tell: Callable[[str], None]) -> Restored | None:
+    def restore_newest(
+        self, like: TrainState, tell: Callable[[str], None], required: bool = True
+    ) -> Restored | None:
         """The newest checkpoint that is whole, in the shapes, types and places of `like`.
 
         A damaged one is told, put aside in `damaged/`, and the one before it taken.
 
+        Args:
+          like: a state, or its shapes and where they go.
+          tell: hears of damaged ones.
+          required: whether one must be found where there are any.
+
         Returns:
-          The checkpoint; None if the run has none yet.
+          The checkpoint; None if there is none.
 
         Raises:
           UserError: if there are checkpoints, but none that can be read.
         """
         damaged = []
         while (epoch := self.latest) is not None:
-            try:
-                return self._restore(like, epoch)
-            except UserError:
-                raise
-            except Exception as error:  # whatever a damaged file makes a reader raise
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                aside = self._put_aside(epoch)
-                damaged.append(epoch)
-                tell(
-                    f"checkpoint of epoch {epoch} is damaged ({reason}); it is put aside in "
-                    f"{aside}, and the one before it is used"
-                )
-        if damaged:
+            restored = self._restore_whole(like, epoch)
+            if isinstance(restored, Restored):
+                return restored
+            aside = self._put_aside(epoch)
+            damaged.append(epoch)
+            tell(
+                f"checkpoint of {self._unit} {epoch} is damaged ({restored}); it is put aside in "
+                f"{aside}, and the one before it is used"
+            )
+        if damaged and required:
             raise UserError(
-                f"no checkpoint in {self._folder} can be read (damaged: epochs "
+                f"no checkpoint in {self._folder} can be read (damaged: {self._unit}s "
                 f"{', '.join(map(str, damaged))}); restore one, or start in another workdir"
             )
         return None
 
+    def _restore_whole(self, like: TrainState, epoch: int) -> Restored | str:
+        """The checkpoint of an epoch, or why it is damaged."""
+        try:
+            return self._restore(like, epoch)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a damaged file makes a reader raise
+            return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
     def _restore(self, like: TrainState, epoch: int) -> Restored:
         json_only = ocp.args.Composite(position=ocp.args.JsonRestore())
         record = self._manager.restore(epoch, args=json_only)["position"]
+        check = record.pop("check", None)
+        if check not in (None, text_digest(record)):
+            raise ValueError("its record is not the one that was written")
         if record.get("structure", structure(like)) != structure(like):
             raise UserError(
-                f"the checkpoint of epoch {epoch} in {self._folder} was written by jvsc "
+                f"the checkpoint of {self._unit} {epoch} in {self._folder} was written by jvsc "
                 f"{record.get('version')}, whose training state differs from {version('jvsc')}'s; "
                 "go on with that version, or in another workdir"
             )
@@ -242,9 +283,48 @@ def digest(state: TrainState) -> str:
     return found.hexdigest()
 
 
+def text_digest(record: dict[str, Any]) -> str:
+    """A fingerprint of what JSON holds."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def keep_unfinished(workdir: Path, step: int, state: TrainState, position: dict[str, Any]) -> None:
+    """Writes the state within an epoch, apart from the checkpoints of whole epochs.
+
+    Args:
+      workdir: the run's.
+      step: steps done.
+      state: after them.
+      position: what else is needed to go on.
+    """
+    drop_unfinished(workdir)
+    wait_for_all("the unfinished epoch has its place")
+    with open_checkpoints(workdir, folder=UNFINISHED) as checkpoints:
+        checkpoints.save(step, state, None, position)
+
+
+def restore_unfinished(
+    workdir: Path, like: TrainState, tell: Callable[[str], None]
+) -> Restored | None:
+    """What `keep_unfinished` wrote, its `epoch` being the steps done.
+
+    None if it is not there, or not whole: the checkpoint of the epoch's start then serves.
+    """
+    if not (workdir / UNFINISHED).is_dir():
+        return None
+    with open_checkpoints(workdir, folder=UNFINISHED) as checkpoints:
+        return checkpoints.restore_newest(like, tell, required=False)
+
+
+def drop_unfinished(workdir: Path) -> None:
+    """Removes what `keep_unfinished` wrote."""
+    if is_first_process():
+        shutil.rmtree(workdir / UNFINISHED, ignore_errors=True)
+
+
 @contextmanager
 def open_checkpoints(
-    workdir: Path, keep_last: int = 2, alone: bool = False
+    workdir: Path, keep_last: int = 2, alone: bool = False, folder: str = CHECKPOINTS
 ) -> Iterator[Checkpoints]:
     """Opens the run's checkpoints, and waits at the end until all are on disk.
 
@@ -254,6 +334,7 @@ def open_checkpoints(
       workdir: the run's.
       keep_last: how many of the newest stay.
       alone: whether this process opens them without the others that train with it.
+      folder: where in the workdir.
     """
 
     def rank(metrics: Any) -> float:
@@ -268,16 +349,17 @@ def open_checkpoints(
             ]
         ),
     )
-    folder = workdir.resolve() / "checkpoints"
+    hush_orbax()
+    place = workdir.resolve() / folder
     if alone and jax.process_count() > 1:
         index = jax.process_index()
         options.create = False
         options.multiprocessing_options = ocp.options.MultiprocessingOptions(
             primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"alone{index}"
         )
-    manager = ocp.CheckpointManager(folder, options=options)
+    manager = ocp.CheckpointManager(place, options=options)
     try:
-        yield Checkpoints(manager, folder)
+        yield Checkpoints(manager, place, "epoch" if folder == CHECKPOINTS else "step")
         manager.wait_until_finished()
     finally:
         manager.close()

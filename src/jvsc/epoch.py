@@ -1,10 +1,11 @@
-"""One compiled program an epoch: shuffle, scan over the steps, update; seeds by vmap."""
+"""An epoch's steps as one compiled program: shuffle, loop, update; seeds by vmap."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from jvsc.batches import Prepare
 from jvsc.model import Parameters, Statistics
 from jvsc.objective import StepMetrics
-from jvsc.parallel import DATA_AXIS, check_batch_size
+from jvsc.parallel import DATA_AXIS, check_batch_size, replicate
 from jvsc.sampling import datum_keys
 from jvsc.state import TrainState
 
@@ -23,8 +24,18 @@ Loss = Callable[
     [Parameters, Statistics, Float[Array, "B D"], Key[Array, ""], Int[Array, ""], ArrayLike],
     tuple[Float[Array, ""], tuple[StepMetrics, Statistics]],
 ]
-Epoch = Callable[[TrainState, Shaped[Array, "N D"]], tuple[TrainState, StepMetrics]]
-Segment = Callable[[TrainState, Shaped[Array, "S steps B D"]], tuple[TrainState, StepMetrics]]
+# run(states, metrics of the epoch's steps so far, data, place of the first step in the epoch,
+#   how many steps) -> (states, metrics)
+Steps = Callable[
+    [
+        TrainState,
+        StepMetrics,
+        Shaped[Array, "N D"] | Shaped[Array, "S steps B D"],
+        Int[Array, ""],
+        Int[Array, ""],
+    ],
+    tuple[TrainState, StepMetrics],
+]
 
 _SHUFFLE, _STEP, _PREPARE = 0, 1, 2
 
@@ -73,14 +84,17 @@ def epoch_order(
     return order.reshape(num_steps, batch_size)
 
 
-def make_epoch(
+def make_steps(
     loss: Loss,
     optimizer: optax.GradientTransformation,
     batch_size: int,
     prepare: Prepare,
     mesh: Mesh,
-) -> Epoch:
-    """Compiles an epoch over data that live on the devices, for all seeds at once.
+) -> Steps:
+    """Compiles the steps of an epoch over data that live on the devices, for all seeds at once.
+
+    Any number of them runs at a time, by the same program: where an epoch is interrupted does not
+    change its numbers.
 
     Args:
       loss: what is descended.
@@ -90,8 +104,9 @@ def make_epoch(
       mesh: the devices that share each batch.
 
     Returns:
-      `(states with a leading axis S, data [N, D]) -> (states, metrics of each step [S, steps])`,
-      all of them whole on every device. The states given are donated: their buffers are used again.
+      `(states with a leading axis S, metrics of each step of the epoch [S, steps], data [N, D],
+      place of the first step, count) -> (states, metrics)`, all of them whole on every device. The
+      states and metrics given are donated: their buffers are used again.
 
     Raises:
       UserError: if the devices cannot share a batch evenly.
@@ -99,25 +114,31 @@ def make_epoch(
     check_batch_size(batch_size, mesh.size)
     share = batch_size // mesh.size
 
-    def one_seed(state: TrainState, data: Shaped[Array, "N D"]) -> tuple[TrainState, StepMetrics]:
+    def one_seed(
+        state: TrainState,
+        metrics: StepMetrics,
+        data: Shaped[Array, "N D"],
+        place: Int[Array, ""],
+        count: Int[Array, ""],
+    ) -> tuple[TrainState, StepMetrics]:
         num_steps = data.shape[0] // batch_size
         order = epoch_order(state.key, state.step // num_steps, data.shape[0], batch_size)
         first = jax.lax.axis_index(DATA_AXIS) * share
 
-        def step(state: TrainState, indices: Int[Array, " B"]):
-            mine = jax.lax.dynamic_slice_in_dim(indices, first, share)
+        def step(state: TrainState, place: Int[Array, ""]) -> tuple[TrainState, StepMetrics]:
+            mine = jax.lax.dynamic_slice_in_dim(order[place], first, share)
             batch = jnp.take(data, mine, axis=0)
             return train_step(state, batch, first, loss, optimizer, prepare)
 
-        return jax.lax.scan(step, state, order)
+        return _loop(step, state, metrics, place, count)
 
-    return _compile(jax.vmap(one_seed, in_axes=(0, None)), mesh, PartitionSpec())
+    return _compile(jax.vmap(one_seed, in_axes=(0, 0, None, None, None)), mesh, PartitionSpec())
 
 
-def make_segment(
+def make_streamed_steps(
     loss: Loss, optimizer: optax.GradientTransformation, prepare: Prepare, mesh: Mesh
-) -> Segment:
-    """Compiles the steps of a part of an epoch whose batches come from outside, for all seeds.
+) -> Steps:
+    """As `make_steps`, for batches that come from outside, a segment of the epoch at a time.
 
     Args:
       loss: what is descended.
@@ -126,27 +147,64 @@ def make_segment(
       mesh: the devices that share each batch.
 
     Returns:
-      `(states, batches [S, steps, B, D] spread over B) -> (states, metrics of each step)`, else as
-      `make_epoch`.
+      As `make_steps`, but of the segment's batches [S, steps, B, D], spread over B. Segments are of
+      one length, and the steps stay within one.
     """
 
     def one_seed(
-        state: TrainState, batches: Shaped[Array, "steps b D"]
+        state: TrainState,
+        metrics: StepMetrics,
+        batches: Shaped[Array, "steps b D"],
+        place: Int[Array, ""],
+        count: Int[Array, ""],
     ) -> tuple[TrainState, StepMetrics]:
         first = jax.lax.axis_index(DATA_AXIS) * batches.shape[1]
 
-        def step(state: TrainState, batch: Shaped[Array, "b D"]):
+        def step(state: TrainState, place: Int[Array, ""]) -> tuple[TrainState, StepMetrics]:
+            batch = batches[place % batches.shape[0]]
             return train_step(state, batch, first, loss, optimizer, prepare)
 
-        return jax.lax.scan(step, state, batches)
+        return _loop(step, state, metrics, place, count)
 
-    return _compile(jax.vmap(one_seed), mesh, PartitionSpec(None, None, DATA_AXIS))
+    spread = PartitionSpec(None, None, DATA_AXIS)
+    return _compile(jax.vmap(one_seed, in_axes=(0, 0, 0, None, None)), mesh, spread)
+
+
+def no_metrics(num_seeds: int, num_steps: int, mesh: Mesh) -> StepMetrics:
+    """Metrics of an epoch of which no step is done, [S, steps] on every device."""
+    zeros: Any = np.zeros((num_seeds, num_steps), jnp.result_type(float))
+    return replicate(StepMetrics(zeros, zeros, zeros, zeros), mesh)
+
+
+def _loop(
+    step: Callable[[TrainState, Int[Array, ""]], tuple[TrainState, StepMetrics]],
+    state: TrainState,
+    metrics: StepMetrics,
+    place: Int[Array, ""],
+    count: Int[Array, ""],
+) -> tuple[TrainState, StepMetrics]:
+    """Runs the steps from `place` on; each one's metrics go to its place."""
+
+    def body(
+        index: Int[Array, ""], carried: tuple[TrainState, StepMetrics]
+    ) -> tuple[TrainState, StepMetrics]:
+        state, metrics = carried
+        state, told = step(state, place + index)
+        return state, jax.tree.map(
+            lambda row, value: row.at[place + index].set(value.astype(row.dtype)), metrics, told
+        )
+
+    return jax.lax.fori_loop(jnp.int32(0), count, body, (state, metrics))
 
 
 def _compile(run: Callable, mesh: Mesh, data_spec: PartitionSpec) -> Callable:
     everywhere = PartitionSpec()
     # Gradients are averaged by hand in train_step, so replication is not tracked.
     spread = jax.shard_map(
-        run, mesh=mesh, in_specs=(everywhere, data_spec), out_specs=everywhere, check_vma=False
+        run,
+        mesh=mesh,
+        in_specs=(everywhere, everywhere, data_spec, everywhere, everywhere),
+        out_specs=everywhere,
+        check_vma=False,
     )
-    return jax.jit(spread, donate_argnums=0)
+    return jax.jit(spread, donate_argnums=(0, 1))

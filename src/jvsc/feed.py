@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import grain
@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, Shaped
 
 from jvsc.batches import Prepare
-from jvsc.epoch import Loss, epoch_order, make_epoch, make_segment
+from jvsc.epoch import Loss, epoch_order, make_steps, make_streamed_steps, no_metrics
 from jvsc.objective import StepMetrics
 from jvsc.parallel import DATA_AXIS, replicate
 from jvsc.state import TrainState
@@ -25,17 +25,26 @@ READ_AHEAD = 2
 
 
 class Feed(NamedTuple):
-    """An epoch with its data.
+    """The steps of epochs with their data.
 
     Attributes:
-      run_epoch: states -> (states after one epoch, metrics of each step [S, steps]).
+      num_steps: of an epoch.
+      begin: states -> the metrics of an epoch of which no step is done, [S, steps].
+      run_steps: (states, metrics, place of the first step in the epoch, how many) -> (states,
+        metrics); both are donated. The steps of an epoch are run in order.
       position: where in the data it is, for a checkpoint.
       seek: goes on from such a position.
     """
 
-    run_epoch: Callable[[TrainState], tuple[TrainState, StepMetrics]]
+    num_steps: int
+    begin: Callable[[TrainState], StepMetrics]
+    run_steps: Callable[[TrainState, StepMetrics, int, int], tuple[TrainState, StepMetrics]]
     position: Callable[[], dict[str, Any]]
     seek: Callable[[dict[str, Any]], None]
+
+    def run_epoch(self, states: TrainState) -> tuple[TrainState, StepMetrics]:
+        """States after one epoch, and the metrics of each step [S, steps]."""
+        return self.run_steps(states, self.begin(states), 0, self.num_steps)
 
 
 def fits_on_device(data: Shaped[np.ndarray, "N D"], fraction: float) -> bool:
@@ -53,10 +62,22 @@ def resident_feed(
     prepare: Prepare,
     mesh: Mesh,
 ) -> Feed:
-    """Data that live on every device and are shuffled there (arguments as for `make_epoch`)."""
-    run = make_epoch(loss, optimizer, batch_size, prepare, mesh)
+    """Data that live on every device and are shuffled there (arguments as for `make_steps`)."""
+    run = make_steps(loss, optimizer, batch_size, prepare, mesh)
     on_device = replicate(data, mesh)
-    return Feed(lambda states: run(states, on_device), dict, lambda position: None)
+    num_steps = len(data) // batch_size
+
+    def run_steps(
+        states: TrainState, metrics: StepMetrics, place: int, count: int
+    ) -> tuple[TrainState, StepMetrics]:
+        return run(states, metrics, on_device, jnp.int32(place), jnp.int32(count))
+
+    begin = partial(_begin, num_steps=num_steps, mesh=mesh)
+    return Feed(num_steps, begin, run_steps, dict, lambda position: None)
+
+
+def _begin(states: TrainState, num_steps: int, mesh: Mesh) -> StepMetrics:
+    return no_metrics(states.step.shape[0], num_steps, mesh)
 
 
 def streamed_feed(
@@ -73,7 +94,7 @@ def streamed_feed(
 
     Args:
       data: may be memory-mapped; each process reads its own share of every batch.
-      loss: as for `make_epoch`.
+      loss: as for `make_steps`.
       optimizer: likewise.
       batch_size: likewise.
       prepare: likewise.
@@ -81,7 +102,7 @@ def streamed_feed(
       keys: each seed's training key, which makes its order.
       segment_bytes: about as many bytes are sent to the devices at once.
     """
-    run = make_segment(loss, optimizer, prepare, mesh)
+    run = make_streamed_steps(loss, optimizer, prepare, mesh)
     # On this process's device, and kept: the states they come from will be donated.
     keys = jax.random.wrap_key_data(jnp.asarray(np.array(jax.random.key_data(keys))))
     num_steps = len(data) // batch_size
@@ -111,12 +132,29 @@ def streamed_feed(
         .to_iter_dataset(grain.ReadOptions(num_threads=READ_AHEAD, prefetch_buffer_size=READ_AHEAD))
     )
 
-    def run_epoch(states: TrainState) -> tuple[TrainState, StepMetrics]:
-        parts = []
-        for _ in range(num_steps // steps):
-            batches = jax.make_array_from_process_local_data(sharding, next(segments))
-            states, metrics = run(states, batches)
-            parts.append(metrics)
-        return states, jax.tree.map(lambda *part: jnp.concatenate(part, axis=1), *parts)
+    # The segment in hand, and the position from which it would be read again.
+    held: list[Any] = [None, segments.get_state()]
 
-    return Feed(run_epoch, segments.get_state, segments.set_state)
+    def run_steps(
+        states: TrainState, metrics: StepMetrics, place: int, count: int
+    ) -> tuple[TrainState, StepMetrics]:
+        end = place + count
+        while place < end:
+            if held[0] is None:
+                held[:] = None, segments.get_state()
+                held[0] = jax.make_array_from_process_local_data(sharding, next(segments))
+            stop = min(end, (place // steps + 1) * steps)
+            states, metrics = run(
+                states, metrics, held[0], jnp.int32(place), jnp.int32(stop - place)
+            )
+            place = stop
+            if place % steps == 0:
+                held[:] = None, segments.get_state()
+        return states, metrics
+
+    def seek(position: dict[str, Any]) -> None:
+        segments.set_state(position)
+        held[:] = None, position
+
+    begin = partial(_begin, num_steps=num_steps, mesh=mesh)
+    return Feed(num_steps, begin, run_steps, lambda: held[1], seek)

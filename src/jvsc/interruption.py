@@ -2,21 +2,38 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from jvsc.errors import InterruptedRunError
+from jvsc.errors import EXIT_INTERRUPTED, InterruptedRunError
 
-# EX_TEMPFAIL: nothing is wrong with the run, and the same command goes on with it.
-EXIT_INTERRUPTED = 75
+# Steps run between two looks at whether to stop last about so long.
+SEGMENT_SECONDS = 5.0
 
 
 class Interruption:
     """Whether this process has been asked to end."""
 
     asked = False
+
+
+class Pace:
+    """How many steps to run before looking again whether to stop: from 1 to SEGMENT_SECONDS' worth.
+
+    The first steps compile, and a device may slow down; so it follows what steps take.
+    """
+
+    steps = 1
+
+    def learn(self, steps: int, seconds: float) -> None:
+        """Takes in how long some steps took."""
+        if seconds > SEGMENT_SECONDS:
+            self.steps = max(1, self.steps // 2)
+        elif seconds < SEGMENT_SECONDS / 2 and steps == self.steps:
+            self.steps *= 2
 
 
 @contextmanager
@@ -26,15 +43,30 @@ def deferred_interruption() -> Iterator[Interruption]:
     Outside the main thread, where signals cannot be caught, nothing changes.
     """
     interruption = Interruption()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if interruption.asked:
-            os._exit(EXIT_INTERRUPTED)
-        interruption.asked = True
-
-    with _handling(handle):
+    if threading.current_thread() is not threading.main_thread():
         yield interruption
+        return
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+
+    # A thread, since Python's own handlers wait until the main thread leaves a compiled program.
+    def watch() -> None:
+        while received := reading.recv(64):
+            for _ in range(received.count(signal.SIGTERM)):
+                if interruption.asked:
+                    os._exit(EXIT_INTERRUPTED)
+                interruption.asked = True
+
+    watcher = threading.Thread(target=watch, name="SIGTERM", daemon=True)
+    watcher.start()
+    with reading, _handling(lambda number, frame: None):
+        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        try:
+            yield interruption
+        finally:
+            signal.set_wakeup_fd(before)
+            writing.close()
+            watcher.join()
 
 
 @contextmanager

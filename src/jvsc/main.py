@@ -2,22 +2,24 @@
 
 import errno
 import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from jvsc.build import build_dataset
-from jvsc.checkpoint import locked_workdir
+from jvsc.checkpoint import CHECKPOINTS, locked_workdir
 from jvsc.commandline import USAGE, parse
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import describe, read_divergences
-from jvsc.errors import DivergenceError, InterruptedRunError, UserError
+from jvsc.errors import EXIT_INTERRUPTED, DivergenceError, InterruptedRunError, UserError
 from jvsc.evaluate import EVALUATION_FILE, Evaluation, evaluate_run
-from jvsc.interruption import EXIT_INTERRUPTED, immediate_interruption
+from jvsc.interruption import immediate_interruption
 from jvsc.pictures import draw_run
 from jvsc.processes import is_first_process, start_processes
 from jvsc.report.measures import ROWS, written
@@ -61,13 +63,14 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     if command.mode == "compare":
         return compare(command.workdirs, command.workdir, console)
     config, workdir = command.config, command.workdir
-    if command.mode == "evaluate":
-        return evaluate(config, workdir, build_dataset(config), console)
-    start_processes(command.distributed)
-    if not is_first_process():
-        train(config, workdir, Console(quiet=True))
-        return 0
-    return evaluate(config, workdir, train(config, workdir, console).dataset, console)
+    with told_if_full(workdir):
+        if command.mode == "evaluate":
+            return evaluate(config, workdir, build_dataset(config), console)
+        start_processes(command.distributed)
+        if not is_first_process():
+            train(config, workdir, Console(quiet=True))
+            return 0
+        return evaluate(config, workdir, train(config, workdir, console).dataset, console)
 
 
 def evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) -> int:
@@ -131,15 +134,39 @@ def guarded(command: Callable[[Sequence[str], Console], int], arguments: Sequenc
             return command(arguments, Console())
     except Exception as error:
         code = EXIT_CODES.get(type(error))
-        if is_disk_full(error):
-            message = "the disk is full; free some space, and the same command goes on"
+        message = str(error)
+        if code is None and is_disk_full(error):
             code = EXIT_USER_ERROR
-        else:
-            message = str(error)
+            message = "the disk is full; free some space, and the same command goes on"
         if code is None:
             raise
         errors.print(f"jvsc: {message}")
         return code
+
+
+@contextmanager
+def told_if_full(workdir: Path) -> Iterator[None]:
+    """Says of a full disk what to free.
+
+    Raises:
+      UserError: for an error that grew from a write for which there was no space.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+        sizes = [
+            sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            for folder in (workdir / CHECKPOINTS).glob("[0-9]*")
+        ]
+        need = f"; a checkpoint takes {max(sizes) / 1e6:.1f} MB" if sizes else ""
+        raise UserError(
+            f"the disk is full ({shutil.disk_usage(place).free / 1e6:.1f} MB left at "
+            f"--workdir={workdir}{need}); free some space, and the same command goes on from "
+            "what is kept"
+        ) from None
 
 
 def is_disk_full(error: BaseException | None) -> bool:

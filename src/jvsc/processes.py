@@ -2,18 +2,23 @@
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jvsc.errors import UserError
+from jvsc.errors import EXIT_INTERRUPTED, UserError
 
 # A process that has gone silent for so long is taken for dead, and the others stop.
 HEARTBEAT_SECONDS = 60
 # How long the others wait at the end for the one that evaluates.
 SHUTDOWN_SECONDS = 24 * 3600
+# In the errors of Gloo, NCCL, JAX's coordination and Orbax's barriers.
+_SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination", "heartbeat", "onnection", "barrier", "Barrier")
 _ADDRESS, _COUNT, _INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 
@@ -76,11 +81,46 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def any_process(value: bool) -> bool:
-    """Whether it holds in at least one process; all must ask together."""
+def agree(stop: bool, count: int) -> tuple[bool, int]:
+    """Whether at least one process wants to stop, and the least of their counts.
+
+    All processes must ask together.
+    """
     if jax.process_count() == 1:
-        return value
-    return bool(np.any(multihost_utils.process_allgather(np.array(value))))
+        return stop, count
+    given = np.reshape(multihost_utils.process_allgather(np.array([stop, count])), (-1, 2))
+    return bool(given[:, 0].any()), int(given[:, 1].min())
+
+
+@contextmanager
+def ending_with_others() -> Iterator[None]:
+    """Within it, a process that finds another one gone says so and ends at once.
+
+    At once, for whatever an orderly end waits for needs the other. A process whose connections are
+    silent instead of cut is ended by JAX, after HEARTBEAT_SECONDS, with JAX's words.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1 or not _is_of_connections(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        print(
+            f"jvsc: another process of the run is gone ({reason}); start all of them again, and "
+            "the run goes on from its newest checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(EXIT_INTERRUPTED)
+
+
+def _is_of_connections(error: BaseException | None) -> bool:
+    """Whether an error, or what it grew from, is of the processes' way to each other."""
+    while error is not None:
+        if any(sign in str(error) for sign in _SIGNS_OF_LOSS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def wait_for_all(name: str) -> None:

@@ -19,10 +19,15 @@ from jvsc.batches import make_prepare
 from jvsc.build import build_dataset, build_infer, build_loss, build_model, build_optimizer
 from jvsc.checkpoint import (
     Checkpoints,
+    Restored,
     check_workdir,
     claim_workdir,
+    drop_unfinished,
+    keep_unfinished,
     locked_workdir,
+    make_workdir,
     open_checkpoints,
+    restore_unfinished,
 )
 from jvsc.code_measures import validation_loss
 from jvsc.config import Config
@@ -31,13 +36,19 @@ from jvsc.divergence import describe, find_divergence, read_divergences, write_d
 from jvsc.errors import DivergenceError, InterruptedRunError
 from jvsc.feed import Feed, fits_on_device, resident_feed, streamed_feed
 from jvsc.inference import inference_key
-from jvsc.interruption import deferred_interruption
+from jvsc.interruption import Interruption, Pace, deferred_interruption
 from jvsc.logs import Row, RunLog, open_log
 from jvsc.model import Model
 from jvsc.objective import StepMetrics
 from jvsc.parallel import DATA_AXIS, check_batch_size, make_mesh, replicate
 from jvsc.pictures import draw_epoch
-from jvsc.processes import any_process, is_first_process, own_folder, wait_for_all
+from jvsc.processes import (
+    agree,
+    ending_with_others,
+    is_first_process,
+    own_folder,
+    wait_for_all,
+)
 from jvsc.restore import seed_variables
 from jvsc.state import TrainState, init_states
 
@@ -58,7 +69,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     """Trains a run, or continues it from its newest checkpoint, to the end.
 
     Several processes train it together: each calls this with the same arguments. The first one
-    writes what is not a checkpoint. A SIGTERM ends it in good order after the epoch.
+    writes what is not a checkpoint. A SIGTERM to one of them ends all in good order, after the
+    steps in hand (see `Pace`).
 
     Args:
       config: the run's settings.
@@ -80,8 +92,9 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     dataset = build_dataset(config)
     with ExitStack() as held:
         if is_first_process():
-            claim_workdir(workdir, config)
+            make_workdir(workdir)
             held.enter_context(locked_workdir(workdir))
+            claim_workdir(workdir, config)
         wait_for_all("the workdir is claimed")
         console.print(dataset.description, markup=False, highlight=False, soft_wrap=True)
         scratch = Path(held.enter_context(TemporaryDirectory()))
@@ -91,13 +104,16 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         log = held.enter_context(
             open_log(loop.folder, loop.epoch, config.num_epochs, config.seeds, console)
         )
-        while loop.epoch < config.num_epochs and not loop.is_lost():
-            if any_process(interruption.asked):
-                raise InterruptedRunError(
-                    f"ended by SIGTERM; the checkpoint of epoch {loop.epoch} is kept, and the "
-                    "same command goes on from it"
-                )
-            loop.run_epoch(log)
+        with ending_with_others():
+            while loop.epoch < config.num_epochs and not loop.is_lost():
+                loop.run_epoch(log, interruption)
+            stop, _ = agree(interruption.asked, 0)
+        if stop:
+            raise InterruptedRunError(
+                "ended by SIGTERM; the training is done, and the same command goes on with its "
+                "evaluation"
+            )
+        drop_unfinished(workdir)
         return Trained(loop.state, dataset)
 
 
@@ -124,7 +140,8 @@ def start_loop(
     model = build_model(config, dataset.train.shape[1], DATA_AXIS)
     optimizer = build_optimizer(config, config.steps_per_epoch)
     state = replicate(init_states(config.seeds, model, optimizer), mesh)
-    restored = checkpoints.restore_newest(state, partial(console.print, highlight=False))
+    tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    restored = checkpoints.restore_newest(state, tell)
     if restored is None:
         # So that a run that diverges in its first epoch has a last good checkpoint too.
         checkpoints.save(0, state, None)
@@ -135,11 +152,35 @@ def start_loop(
     if restored is not None and restored.position:
         feed.seek(restored.position)
     folder, diverged = own_folder(workdir, scratch), read_divergences(workdir)
-    return Loop(config, model, dataset, feed, checkpoints, state, epoch, diverged, folder, console)
+    loop = Loop(
+        config, model, dataset, feed, checkpoints, state, epoch, diverged, workdir, folder, console
+    )
+    unfinished = restore_unfinished(workdir, state, tell)
+    if unfinished is not None and unfinished.epoch // config.steps_per_epoch == epoch:
+        loop.go_on_within_epoch(unfinished, mesh)
+    return loop
+
+
+class Underway(NamedTuple):
+    """An epoch of which some steps are done.
+
+    Attributes:
+      before: the state at its start.
+      position: where the stream of data was then.
+      metrics: of its steps, [S, steps].
+      place: how many are done.
+      seconds: they took.
+    """
+
+    before: TrainState
+    position: dict[str, Any]
+    metrics: StepMetrics
+    place: int
+    seconds: float
 
 
 class Loop:
-    """A training between two epochs: its state, how many epochs are done, and where it writes."""
+    """A training: its state, how many epochs are done, the one underway, and where it writes."""
 
     def __init__(
         self,
@@ -151,34 +192,55 @@ class Loop:
         state: TrainState,
         epoch: int,
         diverged: dict[int, Any],
+        workdir: Path,
         folder: Path,
         console: Console,
     ):
         self.config, self.model, self.dataset, self.feed = config, model, dataset, feed
         self.checkpoints, self.state, self.epoch = checkpoints, state, epoch
-        self.diverged, self.folder, self.console = diverged, folder, console
+        self.diverged, self.workdir, self.folder, self.console = diverged, workdir, folder, console
         self.validate = make_validate(config, model, dataset)
+        self.pace = Pace()
+        self._begin_epoch()
 
     def is_lost(self) -> bool:
         """Whether every seed has diverged."""
         return len(self.diverged) == len(self.config.seeds)
 
-    def run_epoch(self, log: RunLog) -> None:
+    def _begin_epoch(self) -> None:
+        before = jax.tree.map(jnp.copy, self.state)
+        metrics = self.feed.begin(self.state)
+        self.underway = Underway(before, self.feed.position(), metrics, 0, 0.0)
+
+    def go_on_within_epoch(self, unfinished: Restored, mesh: Mesh) -> None:
+        """Takes up an epoch where `_keep` left it."""
+        record, self.state = unfinished.position, unfinished.state
+        if record["stream"]:
+            self.feed.seek(record["stream"])
+        kept: dict[str, Any] = {
+            name: replicate(np.asarray(values, jnp.result_type(float)), mesh)
+            for name, values in record["metrics"].items()
+        }
+        metrics = StepMetrics(**kept)
+        self.underway = self.underway._replace(
+            metrics=metrics, place=record["place"], seconds=record["seconds"]
+        )
+
+    def run_epoch(self, log: RunLog, interruption: Interruption) -> None:
         """Trains an epoch, validates it, and keeps it; a seed that diverges stays as it was.
 
         Raises:
           DivergenceError: if a seed diverges where that is not an expected result.
+          InterruptedRunError: if a process was asked to end; what is done is kept.
         """
-        before = jax.tree.map(jnp.copy, self.state)
-        start = time.perf_counter()
-        self.state, metrics = jax.block_until_ready(self.feed.run_epoch(self.state))
-        seconds = time.perf_counter() - start
-        self._settle_divergences(before, metrics)
+        self._run_steps(interruption)
+        done = self.underway
+        self._settle_divergences(done.before, done.metrics)
         if self.is_lost():
             return
         self.epoch += 1
         output, last = self.config.output, self.epoch == self.config.num_epochs
-        row = epoch_row(self.epoch, metrics, seconds)
+        row = epoch_row(self.epoch, done.metrics, done.seconds)
         if last or self.epoch % output.validate_every == 0:
             row["validation_loss"] = self.validate(self.state)
         log.write(row)
@@ -190,6 +252,51 @@ class Loop:
         if self.epoch in output.draw_epochs:
             variables = seed_variables(self.state, 0)
             draw_epoch(self.epoch, self.model, *variables, self.dataset, self.folder)
+        self._begin_epoch()
+
+    def _run_steps(self, interruption: Interruption) -> None:
+        """Runs what is left of the epoch, all processes the same steps at a time."""
+        num_steps = self.feed.num_steps
+        while True:
+            now = self.underway
+            wanted = min(self.pace.steps, num_steps - now.place)
+            stop, steps = agree(interruption.asked, wanted)
+            if stop:
+                self._keep()
+                raise InterruptedRunError(
+                    f"ended by SIGTERM after step {self.epoch * num_steps + now.place}, which is "
+                    "kept; the same command goes on from it"
+                )
+            if not steps:
+                return
+            start = time.perf_counter()
+            self.state, metrics = jax.block_until_ready(
+                self.feed.run_steps(self.state, now.metrics, now.place, steps)
+            )
+            seconds = time.perf_counter() - start
+            self.pace.learn(steps, seconds)
+            self.underway = now._replace(
+                metrics=metrics, place=now.place + steps, seconds=now.seconds + seconds
+            )
+
+    def _keep_start(self) -> None:
+        if self.checkpoints.latest != self.epoch:
+            self.checkpoints.save(self.epoch, self.underway.before, None, self.underway.position)
+
+    def _keep(self) -> None:
+        """Writes the epoch underway; and the checkpoint of its start, if there is none."""
+        now = self.underway
+        self._keep_start()
+        if not now.place:
+            return
+        record = {
+            "stream": self.feed.position(),
+            "metrics": {k: np.asarray(v).tolist() for k, v in now.metrics._asdict().items()},
+            "place": now.place,
+            "seconds": now.seconds,
+        }
+        step = self.epoch * self.feed.num_steps + now.place
+        keep_unfinished(self.workdir, step, self.state, record)
 
     def _settle_divergences(self, before: TrainState, metrics: StepMetrics) -> None:
         config, first_step = self.config, self.epoch * self.config.steps_per_epoch
@@ -201,6 +308,7 @@ class Loop:
         if new:
             write_divergences(self.folder, self.diverged)
             if config.estimator != "subgradient":
+                self._keep_start()
                 raise DivergenceError(_advice(new, self.epoch))
             self.console.print(describe(new), highlight=False)
 

@@ -1,0 +1,154 @@
+"""SIGTERM: the steps in hand are finished and kept, and the run goes on to the same bits."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from models import assert_trees_equal, small_config
+from test_train import stored_state, without_times
+
+import jvsc.train
+from jvsc.checkpoint import UNFINISHED
+from jvsc.errors import EXIT_INTERRUPTED, InterruptedRunError
+from jvsc.interruption import Pace, deferred_interruption
+from jvsc.logs import read_metrics
+from jvsc.train import train
+
+
+def signalled_after(monkeypatch, steps):
+    """A SIGTERM arrives as soon as this process has run so many steps more, one at a time."""
+    make_feed, left = jvsc.train.make_feed, [steps]
+    monkeypatch.setattr(Pace, "learn", lambda *_: None)
+
+    def make(*arguments):
+        feed = make_feed(*arguments)
+
+        def run_steps(states, metrics, place, count):
+            result = feed.run_steps(states, metrics, place, count)
+            before, left[0] = left[0], left[0] - count
+            if before > 0 >= left[0]:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.2)  # the thread that counts signals is another
+            return result
+
+        return feed._replace(run_steps=run_steps)
+
+    monkeypatch.setattr(jvsc.train, "make_feed", make)
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.0], ids=["resident", "streamed"])
+def test_a_run_interrupted_within_epochs_ends_bit_identical(tmp_path, monkeypatch, fraction):
+    config = small_config(
+        seeds=(0, 1), num_samples=3, num_epochs=3, data__device_memory_fraction=fraction
+    )
+    train(config, tmp_path / "whole")
+    stopped = []
+    for steps in (7, 1, 25):
+        signalled_after(monkeypatch, steps)
+        with pytest.raises(InterruptedRunError, match=r"after step (\d+), which is kept") as told:
+            train(config, tmp_path / "cut")
+        stopped.append(int(str(told.value).split("after step ")[1].split(",")[0]))
+        monkeypatch.undo()
+    assert stopped == [7, 8, 33]
+    train(config, tmp_path / "cut")
+    one, other = (stored_state(config, tmp_path / name)[0] for name in ("whole", "cut"))
+    assert_trees_equal(one, other)
+    whole, cut = (read_metrics(tmp_path / name) for name in ("whole", "cut"))
+    assert without_times(whole) == without_times(cut)
+    assert not (tmp_path / "cut" / UNFINISHED).exists()
+    print(f"interrupted after steps {stopped}: bit-identical")
+
+
+def test_epochs_without_a_checkpoint_lose_nothing_to_an_interruption(tmp_path, monkeypatch):
+    config = small_config(num_epochs=3, output__checkpoint_every=3)
+    train(config, tmp_path / "whole")
+    signalled_after(monkeypatch, 33)
+    with pytest.raises(InterruptedRunError):
+        train(config, tmp_path / "cut")
+    monkeypatch.undo()
+    assert stored_state(config, tmp_path / "cut")[1] == 1
+    assert (tmp_path / "cut" / UNFINISHED).is_dir()
+    # Without it the epoch is trained again.
+    shutil.copytree(tmp_path / "cut", tmp_path / "lost")
+    for file in (tmp_path / "lost" / UNFINISHED).rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-1])
+    told = []
+    monkeypatch.setattr(jvsc.train.Console, "print", lambda self, *text, **_: told.extend(text))
+    for name in ("cut", "lost"):
+        train(config, tmp_path / name)
+        assert_trees_equal(
+            stored_state(config, tmp_path / "whole")[0], stored_state(config, tmp_path / name)[0]
+        )
+    assert sum("is damaged" in str(text) for text in told) == 1
+
+
+def test_an_interruption_of_a_seed_that_diverges_keeps_its_last_good_state(tmp_path, monkeypatch):
+    """The loss is no number from some step of the first epoch on, before the signal."""
+    changes = {"estimator": "subgradient", "encoder__learning_rate": 1000.0, "seeds": (0, 1)}
+    config = small_config(num_epochs=2, **changes)
+    train(config, tmp_path / "whole")
+    assert (tmp_path / "whole" / "divergence.json").exists()
+    signalled_after(monkeypatch, 19)
+    with pytest.raises(InterruptedRunError):
+        train(config, tmp_path / "cut")
+    monkeypatch.undo()
+    train(config, tmp_path / "cut")
+    assert_trees_equal(*(stored_state(config, tmp_path / name)[0] for name in ("whole", "cut")))
+    records = [
+        json.loads((tmp_path / name / "divergence.json").read_text()) for name in ("whole", "cut")
+    ]
+    assert records[0] == records[1]
+
+
+def test_the_pace_keeps_to_its_seconds():
+    """Of steps that take 20 ms after a first that compiles for a minute, 5 s are 128 to 250."""
+    pace = Pace()
+    pace.learn(1, 60.0)
+    for _ in range(20):
+        pace.learn(pace.steps, pace.steps * 0.02)
+    assert 125 <= pace.steps <= 250
+    pace.learn(pace.steps, 10.0)
+    assert pace.steps < 130
+
+
+IN_A_PROGRAM = """
+import sys, threading
+import jax
+from jvsc.interruption import deferred_interruption
+slow = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > -1, lambda x: x * 0.5 + 1, x))
+with deferred_interruption():
+    print("ready", flush=True)
+    jax.block_until_ready(slow(1.0))
+"""
+
+
+def test_a_second_signal_ends_a_process_within_its_compiled_program():
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_PROGRAM], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == EXIT_INTERRUPTED
+
+
+def test_signals_are_given_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with deferred_interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        while not interruption.asked and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert interruption.asked
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.set_wakeup_fd(-1) == -1
