@@ -14,7 +14,7 @@ from jvsc import schedules
 from jvsc.config import Config
 from jvsc.data import Dataset, load_celeba, load_fashion_mnist, load_patches
 from jvsc.epoch import Loss
-from jvsc.inference import Infer, make_infer
+from jvsc.inference import Encode, Infer, make_encode, make_infer
 from jvsc.model import Model, Parameters, Statistics
 from jvsc.networks import (
     ARCHITECTURES,
@@ -152,15 +152,33 @@ def build_solve(config: Config, model: Model, tolerance: float, max_iterations: 
 
 def build_infer(config: Config, model: Model, tolerance: float, max_iterations: int) -> Infer:
     """The run's inference; the limits are those of the solver of a method without encoder."""
-    return make_infer(
-        model,
-        num_samples=config.num_samples,
-        annealing=final_annealing(config),
-        solve=build_solve(config, model, tolerance, max_iterations),
-        penalty=config.fista.penalty,
-        chunk=config.eval.chunk,
-        sampling_chunk=config.sampling_chunk,
-    )
+    arguments = inference_arguments(config, model, tolerance, max_iterations)
+    return make_infer(model, chunk=config.eval.chunk, **arguments)
+
+
+def build_encode(config: Config, model: Model) -> Encode:
+    """The inference of one chunk as an evaluation does it, not compiled."""
+    return make_encode(model, **inference_arguments(config, model, *evaluation_limits(config)))
+
+
+def evaluation_limits(config: Config) -> tuple[float, int]:
+    """Tolerance and iterations of the solver with which an evaluation infers codes."""
+    if is_network(config):
+        return config.fista.tolerance, config.fista.max_iterations
+    return config.eval.fista_tolerance, config.eval.fista_max_iterations
+
+
+def inference_arguments(
+    config: Config, model: Model, tolerance: float, max_iterations: int
+) -> dict[str, Any]:
+    """What both ways to infer codes take."""
+    return {
+        "num_samples": config.num_samples,
+        "annealing": final_annealing(config),
+        "solve": build_solve(config, model, tolerance, max_iterations),
+        "penalty": config.fista.penalty,
+        "sampling_chunk": config.sampling_chunk,
+    }
 
 
 def build_annealing(config: Config) -> Callable[[Int[Array, ""]], Annealing]:

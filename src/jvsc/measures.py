@@ -11,7 +11,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from jvsc.batches import as_float
-from jvsc.build import build_bound, build_infer, final_annealing, is_network
+from jvsc.build import (
+    build_bound,
+    build_infer,
+    evaluation_limits,
+    final_annealing,
+    is_network,
+)
 from jvsc.checkpoint import read_config
 from jvsc.code_measures import (
     Values,
@@ -73,9 +79,7 @@ Make = Callable[[Config, Model, Dataset], Compute | None]
 
 def make_inference(config: Config, model: Model) -> Infer:
     """Codes of data as an evaluation infers them: best of J, or a solver's to its tolerance."""
-    if is_network(config):
-        return build_infer(config, model, config.fista.tolerance, config.fista.max_iterations)
-    return build_infer(config, model, config.eval.fista_tolerance, config.eval.fista_max_iterations)
+    return build_infer(config, model, *evaluation_limits(config))
 
 
 def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:

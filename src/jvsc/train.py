@@ -40,6 +40,7 @@ from jvsc.pictures import draw_epoch
 from jvsc.processes import any_process, is_first_process, own_folder, wait_for_all
 from jvsc.restore import seed_variables
 from jvsc.state import TrainState, init_states
+from jvsc.trained import write_normalisation
 
 
 class Trained(NamedTuple):
@@ -82,6 +83,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         if is_first_process():
             claim_workdir(workdir, config)
             held.enter_context(locked_workdir(workdir))
+            write_normalisation(dataset, workdir)
         wait_for_all("the workdir is claimed")
         console.print(dataset.description, markup=False, highlight=False, soft_wrap=True)
         scratch = Path(held.enter_context(TemporaryDirectory()))

@@ -23,6 +23,26 @@ class Labels(NamedTuple):
     exclusive: bool
 
 
+class Normalisation(NamedTuple):
+    """How a model's data are made of the original ones: (x - mean) / scale.
+
+    Attributes:
+      mean: what is subtracted from each dimension, [D].
+      scale: what each dimension is divided by afterwards, [D].
+    """
+
+    mean: Float[np.ndarray, " D"]
+    scale: Float[np.ndarray, " D"]
+
+    def apply(self, data: Shaped[np.ndarray, "*B D"]) -> Float[np.ndarray, "*B D"]:
+        """Data as the model takes them, float32."""
+        return (data.astype(np.float32) - self.mean) / self.scale
+
+    def undo(self, data: Float[np.ndarray, "*B D"]) -> Float[np.ndarray, "*B D"]:
+        """Data in their original units."""
+        return data * self.scale + self.mean
+
+
 class Dataset(NamedTuple):
     """Training and validation data, as a model takes them or as bytes.
 
@@ -47,6 +67,13 @@ class Dataset(NamedTuple):
     signed: bool = False
     mirrored: bool = False
     read_labels: Callable[[], Labels] | None = None
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """How the data were made of the original ones; None for bytes."""
+        if self.mean is None or self.scale is None:
+            return None
+        return Normalisation(self.mean, self.scale)
 
 
 def standardise(
