@@ -1,6 +1,7 @@
 """Rows of numbers in files, one or a folder of shards, mapped into memory where they can be."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -182,4 +183,4 @@ def _as_rows(array: np.ndarray, file: Path) -> Shaped[np.ndarray, "_ D"]:
         raise UserError(f"{file} holds an array of {array.ndim} axes; give one [N, D]")
     if array.dtype.kind not in "fiu" and array.dtype != jnp.bfloat16:
         raise UserError(f"{file} holds {array.dtype}, not real numbers; give another")
-    return array.reshape(len(array), -1)
+    return array.reshape(len(array), math.prod(array.shape[1:]))
