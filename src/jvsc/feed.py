@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, Shaped
 
 from jvsc.batches import Prepare
+from jvsc.data.rows import Rows
 from jvsc.epoch import Loss, epoch_order, make_epoch, make_segment
 from jvsc.objective import StepMetrics
 from jvsc.parallel import DATA_AXIS, replicate
@@ -38,7 +39,7 @@ class Feed(NamedTuple):
     seek: Callable[[dict[str, Any]], None]
 
 
-def fits_on_device(data: Shaped[np.ndarray, "N D"], fraction: float) -> bool:
+def fits_on_device(data: Shaped[np.ndarray | Rows, "N D"], fraction: float) -> bool:
     """Whether data take at most a share of the first device's memory (the host's on a CPU)."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -46,7 +47,7 @@ def fits_on_device(data: Shaped[np.ndarray, "N D"], fraction: float) -> bool:
 
 
 def resident_feed(
-    data: Shaped[np.ndarray, "N D"],
+    data: Shaped[np.ndarray | Rows, "N D"],
     loss: Loss,
     optimizer: optax.GradientTransformation,
     batch_size: int,
@@ -55,12 +56,12 @@ def resident_feed(
 ) -> Feed:
     """Data that live on every device and are shuffled there (arguments as for `make_epoch`)."""
     run = make_epoch(loss, optimizer, batch_size, prepare, mesh)
-    on_device = replicate(data, mesh)
+    on_device = replicate(np.asarray(data), mesh)
     return Feed(lambda states: run(states, on_device), dict, lambda position: None)
 
 
 def streamed_feed(
-    data: Shaped[np.ndarray, "N D"],
+    data: Shaped[np.ndarray | Rows, "N D"],
     loss: Loss,
     optimizer: optax.GradientTransformation,
     batch_size: int,

@@ -89,7 +89,7 @@ def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
     def compute(subject: Subject) -> Values:
         inferred = subject.inferred
         values = {"validation_loss": validation_loss(config, inferred, subject.data.shape[1])}
-        values |= measure_codes(inferred, config.eval.num_edges)
+        values |= measure_codes(inferred, config.eval.num_edges, config.eval.mutual_information)
         data = np.asarray(as_float(jnp.asarray(subject.data)))
         return values | {"explained_variance": explained_variance(data, inferred.squared_error)}
 
@@ -98,8 +98,8 @@ def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
 
 def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute | None:
     """Objective (10), and the optimum that codes could reach with the same dictionary."""
-    del model, dataset
-    if is_network(config):
+    del dataset
+    if is_network(config) or model.autoencoder is not None:
         return None
     settings, penalty = config.eval, config.fista.penalty
 
@@ -251,7 +251,9 @@ def make_labels(config: Config, model: Model, dataset: Dataset) -> Compute | Non
     if dataset.read_labels is None:
         return None
     labels = dataset.read_labels()
-    probe_data, probe_labels = probed(dataset.train, labels.train, config.eval.probe_train)
+    probe_data, probe_labels = probed(
+        np.asarray(dataset.train), labels.train, config.eval.probe_train
+    )
     infer, infer_baseline = make_inference(config, model), baseline_inference(config, dataset)
     data = dataset.validation[: config.eval.num_validation]
     here = labels.validation[: len(data)]

@@ -19,7 +19,8 @@ from safetensors.numpy import save
 from jvsc.build import build_dataset, build_encode, build_model
 from jvsc.checkpoint import CONFIG_FILE, locked_workdir, read_config
 from jvsc.config import Config
-from jvsc.data.dataset import Dataset, Normalisation
+from jvsc.data import Dataset
+from jvsc.data.normalisation import Normalisation
 from jvsc.divergence import read_divergences
 from jvsc.errors import UserError
 from jvsc.inference import in_chunks, inference_key

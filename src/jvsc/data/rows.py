@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 from safetensors import safe_open
 
-from jvsc.data.dataset import Normalisation
+from jvsc.data.normalisation import Normalisation
 from jvsc.errors import UserError
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
