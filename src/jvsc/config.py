@@ -182,7 +182,7 @@ class Config(Section):
         if self.method in AUTOENCODERS:
             if self.data.name not in ("patches", "activations"):
                 raise ValueError(f"{self.method} does not apply to data.name={self.data.name}")
-            if self.autoencoder.active > self.num_latents:
+            if self.method == "topk" and self.autoencoder.active > self.num_latents:
                 raise ValueError(
                     f"autoencoder.active is {self.autoencoder.active} but num_latents only "
                     f"{self.num_latents}; lower the one or raise the other"
