@@ -26,6 +26,8 @@ SETTINGS = {
     "seeds": (0,),
     "encoder.optimizer": "adam",
     "encoder.learning_rate": 1e-3,
+    "encoder.hidden": (1024,),
+    "encoder.start_at_prior": True,
     "encoder.max_gradient_norm": 1.0,
     "generator.optimizer": "adam",
     "generator.learning_rate": 3e-3,

@@ -107,8 +107,14 @@ def build_model(config: Config, num_features: int, axis_name: str | None = None)
         return Model(generator)
     posterior = build_posterior(config.method, config.hyperparameters())
     if architecture is None:
+        offsets = tuple(posterior.prior.values()) if config.encoder.start_at_prior else ()
         encoder = mlp_encoder(
-            num_features, config.num_latents, posterior.heads, config.encoder.hidden, dtype
+            num_features,
+            config.num_latents,
+            posterior.heads,
+            config.encoder.hidden,
+            dtype,
+            offsets,
         )
     else:
         encoder = conv_encoder(architecture, config.num_latents, posterior.heads, **across)

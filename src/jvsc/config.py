@@ -43,7 +43,8 @@ class EncoderConfig(Section):
     """Encoder's optimiser on one cycle: SGD with Nesterov's momentum, or Adam.
 
     Adam's first decay rate is the momentum. A generator that is a network, and a sparse
-    autoencoder's, take the same steps. `hidden` are the widths of an encoder of dense layers.
+    autoencoder's, take the same steps. `hidden` are the widths of an encoder of dense layers,
+    whose posterior begins near the prior with `start_at_prior`, else near heads of zero.
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -52,6 +53,7 @@ class EncoderConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     max_gradient_norm: PositiveFloat | None = None
     hidden: tuple[PositiveInt, ...] = (512, 1024, 512, 256)
+    start_at_prior: bool = False
 
 
 class GeneratorConfig(Section):
