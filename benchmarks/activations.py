@@ -32,12 +32,29 @@ SHORT = {
     "num_epochs": 2,
     "output.validate_every": 1_000,
 }
+# JumpReLU's bandwidth and first threshold are far above the published 0.001: so few steps could not
+# move the thresholds otherwise.
 METHODS: dict[str, dict[str, Any]] = {
     "topk": {"autoencoder.active": 32, "autoencoder.dead_after": 10_000},
-    "relu_l1": {"autoencoder.penalty": 3.0},
-    "jump_relu": {"autoencoder.penalty": 1.0, "autoencoder.penalty_warmup_steps": 100},
-    "thresholded_laplacian": {},
-    "thresholded_gaussian_gamma": {},
+    "relu_l1": {"autoencoder.penalty": 2.0, "encoder.learning_rate": 4e-3},
+    "jump_relu": {
+        "autoencoder.penalty": 2.0,
+        "autoencoder.penalty_warmup_steps": 100,
+        "autoencoder.bandwidth": 0.05,
+        "autoencoder.initial_threshold": 0.08,
+    },
+    "thresholded_laplacian": {
+        "kl_weight": 2e-4,
+        "prior.scale": 0.02,
+        "threshold": 0.175,
+        "annealing.warmup_start": 1.0,
+    },
+    "thresholded_gaussian_gamma": {
+        "kl_weight": 1e-3,
+        "prior.variance": 0.01,
+        "threshold": 0.7,
+        "annealing.warmup_start": 1.0,
+    },
 }
 
 
