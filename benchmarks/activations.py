@@ -10,7 +10,6 @@ exactly; the others' settings were searched, so that L0 on the validation rows c
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from rich.table import Table
 from configs import activations
 from jvsc.build import build_dataset
 from jvsc.config import make_config
+from jvsc.logs import read_metrics
 from jvsc.metrics import explained_variance, support_statistics
 from jvsc.train import train
 from jvsc.trained import load_with
@@ -36,9 +36,9 @@ SHORT = {
 # move the thresholds otherwise.
 METHODS: dict[str, dict[str, Any]] = {
     "topk": {"autoencoder.active": 32, "autoencoder.dead_after": 10_000},
-    "relu_l1": {"autoencoder.penalty": 2.0, "encoder.learning_rate": 4e-3},
+    "relu_l1": {"autoencoder.penalty": 2.65, "encoder.learning_rate": 4e-3},
     "jump_relu": {
-        "autoencoder.penalty": 2.0,
+        "autoencoder.penalty": 1.2,
         "autoencoder.penalty_warmup_steps": 100,
         "autoencoder.bandwidth": 0.05,
         "autoencoder.initial_threshold": 0.08,
@@ -65,9 +65,7 @@ def measure(method: str, data: Path, workdir: Path, changes: dict[str, Any]) -> 
     with settings.ignore_type():
         settings.update_from_flattened_dict(given)
     config = make_config(settings.to_dict())
-    start = time.perf_counter()
     train(config, workdir, Console())
-    seconds = time.perf_counter() - start
     trained = load_with(config, workdir)
     validation = build_dataset(config).validation
     codes = trained.encode_normalised(validation)
@@ -79,7 +77,7 @@ def measure(method: str, data: Path, workdir: Path, changes: dict[str, Any]) -> 
         "explained_variance": explained_variance(validation, error),
         "l0": float(np.mean(np.sum(codes != 0, axis=1))),
         "dead_latents": float(np.mean(frequency == 0)),
-        "seconds": seconds,
+        "seconds": sum(row["seconds"] for row in read_metrics(workdir)),
     }
 
 
@@ -93,11 +91,12 @@ def main() -> None:
     changes = dict(argument.removeprefix("--config.").split("=", 1) for argument in rest)
     changes = {key: json.loads(value) for key, value in changes.items()}
     methods = [arguments.method] if arguments.method else list(METHODS)
-    results = {
-        method: measure(method, arguments.data, arguments.output / method, changes)
-        for method in methods
-    }
-    (arguments.output / "activations.json").write_text(json.dumps(results, indent=2) + "\n")
+    results = {}
+    for method in methods:
+        workdir = arguments.output / method
+        results[method] = measure(method, arguments.data, workdir, changes)
+        # After each, since the next one may be killed.
+        (arguments.output / "activations.json").write_text(json.dumps(results, indent=2) + "\n")
     table = Table("method", "explained variance", "L0", "dead latents", "training")
     for method, row in results.items():
         table.add_row(
