@@ -131,3 +131,15 @@ def test_bfloat16_networks_keep_parameters_statistics_and_heads_in_float32():
 def test_double_precision_that_jax_would_drop_is_refused():
     with pytest.raises(UserError, match="set JAX_ENABLE_X64=1"):
         compute_dtype(image_config(compute_dtype="float64"))
+
+
+def test_offsets_are_added_to_the_heads_they_belong_to():
+    heads = ("loc", "log_scale")
+    plain = mlp_encoder(9, 5, heads, hidden=(7,))
+    moved = mlp_encoder(9, 5, heads, hidden=(7,), offsets=(0.0, -3.0))
+    parameters, statistics = plain.init(jax.random.key(0))
+    data = jax.random.normal(jax.random.key(1), (4, 9))
+    one, _ = plain.apply(parameters, statistics, data, False)
+    other, _ = moved.apply(parameters, statistics, data, False)
+    np.testing.assert_array_equal(one["loc"], other["loc"])
+    np.testing.assert_allclose(one["log_scale"] - 3, other["log_scale"], rtol=1e-6)

@@ -1,5 +1,20 @@
 """jvsc: amortised variational sparse coding in JAX."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from jvsc.errors import UserError
 
-__all__ = ["UserError"]
+if TYPE_CHECKING:
+    from jvsc.trained import load
+
+__all__ = ["UserError", "load"]
+
+# What brings in JAX and the networks is imported when it is asked for.
+_HOMES = {"load": "jvsc.trained"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jvsc' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

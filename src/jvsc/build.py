@@ -11,12 +11,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from jvsc import schedules
-from jvsc.config import Config
-from jvsc.data import Dataset, load_celeba, load_fashion_mnist, load_patches
+from jvsc.autoencoders import biased_dictionary, jump_relu_l0, relu_l1, topk, with_unit_atoms
+from jvsc.config import AUTOENCODERS, Config
+from jvsc.data import Dataset, load_activations, load_celeba, load_fashion_mnist, load_patches
 from jvsc.epoch import Loss
 from jvsc.errors import UserError
-from jvsc.inference import Infer, make_infer
-from jvsc.model import Model, Parameters, Statistics
+from jvsc.inference import Encode, Infer, make_encode, make_infer
+from jvsc.model import Autoencoder, Model, Parameters, Statistics
 from jvsc.networks import (
     ARCHITECTURES,
     conv_encoder,
@@ -24,8 +25,15 @@ from jvsc.networks import (
     dictionary_generator,
     mlp_encoder,
 )
-from jvsc.objective import Solve, StepMetrics, data_term, sparse_coding_loss, variational_loss
-from jvsc.posteriors import METHODS, Annealing, build_posterior
+from jvsc.objective import (
+    Solve,
+    StepMetrics,
+    autoencoder_loss,
+    data_term,
+    sparse_coding_loss,
+    variational_loss,
+)
+from jvsc.posteriors import Annealing, build_posterior
 from jvsc.solvers import fista, proximal_gradient
 
 
@@ -47,6 +55,10 @@ def build_dataset(config: Config) -> Dataset:
             cache_dir=data.cache_dir,
             num_train=data.num_train,
             num_validation=data.num_validation,
+        )
+    if data.name == "activations":
+        return load_activations(
+            data.path, num_train=data.num_train, num_validation=data.num_validation
         )
     return load_patches(
         data.path,
@@ -85,6 +97,10 @@ def build_model(config: Config, num_features: int, axis_name: str | None = None)
       num_features: D.
       axis_name: mesh axis that a batch is spread over in training.
     """
+    if config.method in AUTOENCODERS:
+        generator = biased_dictionary(num_features, config.num_latents)
+        autoencoder = build_autoencoder(config, num_features, axis_name)
+        return Model(generator, autoencoder=autoencoder)
     dtype = compute_dtype(config)
     architecture = ARCHITECTURES.get(config.data.name)
     across = {"axis_name": axis_name, "dtype": dtype}
@@ -94,14 +110,44 @@ def build_model(config: Config, num_features: int, axis_name: str | None = None)
         )
     else:
         generator = conv_generator(architecture, config.num_latents, **across)
-    if METHODS[config.method].posterior is None:
+    if config.family.posterior is None:
         return Model(generator)
     posterior = build_posterior(config.method, config.hyperparameters())
     if architecture is None:
-        encoder = mlp_encoder(num_features, config.num_latents, posterior.heads, dtype=dtype)
+        offsets = tuple(posterior.prior.values()) if config.encoder.start_at_prior else ()
+        encoder = mlp_encoder(
+            num_features,
+            config.num_latents,
+            posterior.heads,
+            config.encoder.hidden,
+            dtype,
+            offsets,
+        )
     else:
         encoder = conv_encoder(architecture, config.num_latents, posterior.heads, **across)
     return Model(generator, posterior, encoder)
+
+
+def build_autoencoder(
+    config: Config, num_features: int, axis_name: str | None = None
+) -> Autoencoder:
+    """The run's sparse autoencoder (arguments as for `build_model`)."""
+    settings, num_latents = config.autoencoder, config.num_latents
+    if config.method == "relu_l1":
+        return relu_l1(num_features, num_latents)
+    if config.method == "jump_relu":
+        return jump_relu_l0(
+            num_features, num_latents, settings.bandwidth, settings.initial_threshold
+        )
+    return topk(
+        num_features,
+        num_latents,
+        settings.active,
+        settings.auxiliary_active,
+        settings.auxiliary_weight,
+        max(1, settings.dead_after // config.batch_size),
+        axis_name,
+    )
 
 
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -118,6 +164,8 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTrans
     if settings.weight_decay:
         before.append(optax.add_decayed_weights(settings.weight_decay))
     encoder = optax.chain(*before, steps) if before else steps
+    if config.method in AUTOENCODERS:
+        return with_unit_atoms(encoder)
     if is_network(config):
         return encoder
     decay = schedules.exponential_decay(
@@ -130,7 +178,7 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTrans
 
 
 def build_solve(config: Config, model: Model, tolerance: float, max_iterations: int) -> Solve:
-    """The solver of a method without encoder, for its generator."""
+    """The solver of a method without posterior: an autoencoder's encoder, or the generator's."""
     limits = {"tolerance": tolerance, "max_iterations": max_iterations}
 
     def solve_linear(
@@ -154,20 +202,41 @@ def build_solve(config: Config, model: Model, tolerance: float, max_iterations: 
         start = jnp.zeros((data.shape[0], config.num_latents))
         return proximal_gradient(fit, start, penalty, **limits).codes
 
+    if model.autoencoder is not None:
+        infer = model.autoencoder.infer
+        return lambda parameters, statistics, data, penalty: infer(parameters, data)
     return solve_network if is_network(config) else solve_linear
 
 
 def build_infer(config: Config, model: Model, tolerance: float, max_iterations: int) -> Infer:
     """The run's inference; the limits are those of the solver of a method without encoder."""
-    return make_infer(
-        model,
-        num_samples=config.num_samples,
-        annealing=final_annealing(config),
-        solve=build_solve(config, model, tolerance, max_iterations),
-        penalty=config.fista.penalty,
-        chunk=config.eval.chunk,
-        sampling_chunk=config.sampling_chunk,
-    )
+    arguments = inference_arguments(config, model, tolerance, max_iterations)
+    return make_infer(model, chunk=config.eval.chunk, **arguments)
+
+
+def build_encode(config: Config, model: Model) -> Encode:
+    """The inference of one chunk as an evaluation does it, not compiled."""
+    return make_encode(model, **inference_arguments(config, model, *evaluation_limits(config)))
+
+
+def evaluation_limits(config: Config) -> tuple[float, int]:
+    """Tolerance and iterations of the solver with which an evaluation infers codes."""
+    if is_network(config):
+        return config.fista.tolerance, config.fista.max_iterations
+    return config.eval.fista_tolerance, config.eval.fista_max_iterations
+
+
+def inference_arguments(
+    config: Config, model: Model, tolerance: float, max_iterations: int
+) -> dict[str, Any]:
+    """What both ways to infer codes take."""
+    return {
+        "num_samples": config.num_samples,
+        "annealing": final_annealing(config),
+        "solve": build_solve(config, model, tolerance, max_iterations),
+        "penalty": config.fista.penalty,
+        "sampling_chunk": config.sampling_chunk,
+    }
 
 
 def build_annealing(config: Config) -> Callable[[Int[Array, ""]], Annealing]:
@@ -205,6 +274,8 @@ def build_bound(config: Config, model: Model) -> Callable:
 
 def build_loss(config: Config, model: Model) -> Loss:
     """The loss that the run's training descends."""
+    if model.autoencoder is not None:
+        return build_autoencoder_loss(config, model, model.autoencoder)
     frobenius = 0.0 if is_network(config) else config.generator.frobenius
     if model.posterior is None:
         settings = config.fista
@@ -242,3 +313,25 @@ def build_loss(config: Config, model: Model) -> Loss:
         return bound(parameters, statistics, batch, key, annealing(step), first, kl_weight=weight)
 
     return annealed_loss
+
+
+def build_autoencoder_loss(config: Config, model: Model, autoencoder: Autoencoder) -> Loss:
+    """A sparse autoencoder's loss, whose penalty grows from nothing during its warm-up."""
+    settings = config.autoencoder
+    loss = partial(autoencoder_loss, model=model, autoencoder=autoencoder)
+
+    def warmed_loss(
+        parameters: Parameters,
+        statistics: Statistics,
+        batch: Float[Array, "B D"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+        first: ArrayLike,
+    ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
+        del key, first
+        penalty = jnp.float32(settings.penalty)
+        if steps := settings.penalty_warmup_steps:
+            penalty *= schedules.warmup(step, 0.0, 0, 1 / steps)
+        return loss(parameters, statistics, batch, penalty)
+
+    return warmed_loss

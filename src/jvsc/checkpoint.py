@@ -118,8 +118,12 @@ def read_config(workdir: Path) -> Config:
 
 
 @contextmanager
-def locked_workdir(workdir: Path) -> Iterator[None]:
+def locked_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
     """Holds the workdir for this process alone; the system lets go of it however it ends.
+
+    Args:
+      workdir: a folder.
+      flag: what named it, for the message.
 
     Raises:
       UserError: if another process holds it.
@@ -129,8 +133,8 @@ def locked_workdir(workdir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"--workdir={workdir} is in use by another process; wait for it, stop it, "
-                "or give another workdir"
+                f"{flag}={workdir} is in use by another process; wait for it, stop it, "
+                "or give another"
             ) from None
         except OSError:
             pass  # a file system without locks

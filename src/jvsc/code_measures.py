@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jvsc.build import is_network
-from jvsc.config import Config
+from jvsc.config import AUTOENCODERS, Config
 from jvsc.inference import Inferred
 from jvsc.metrics import (
     active_latents,
@@ -38,15 +38,17 @@ def objective_terms(
     )
 
 
-def measure_codes(inferred: Inferred, num_edges: int) -> Values:
+def measure_codes(inferred: Inferred, num_edges: int, pairs: bool = True) -> Values:
     """Measures of codes under any generator, means over the data.
 
     Args:
       inferred: codes and what was inferred with them.
       num_edges: of multi-information's bins.
+      pairs: whether `mutual_information` is wanted, whose time grows with K^2.
 
     Returns:
-      `mse` per pixel, `nonzero_fraction`, `kl` summed over latents, `multi_information` (bits),
+      `mse` per pixel, `nonzero_fraction`, `l0` (non-zeros of a datum), `dead_latents` (share of
+      latents that are zero for all data), `kl` summed over latents, `multi_information` (bits),
       `mutual_information` (bits, the mean of two latents, its bias taken off),
       `posterior_collapse` and `feature_collapse` (shares of latents); and for pictures
       `active_latents` (how many data have 0, 1, .. latents that are not zero) and
@@ -57,9 +59,11 @@ def measure_codes(inferred: Inferred, num_edges: int) -> Values:
     return {
         "mse": float(np.mean(error)),
         "nonzero_fraction": float(np.mean(codes != 0)),
+        "l0": float(np.mean(np.sum(codes != 0, axis=-1))),
+        "dead_latents": float(np.mean(frequency == 0)),
         "kl": None if kl is None else float(np.mean(np.sum(kl, axis=-1))),
         "multi_information": multi_information(codes, num_edges),
-        "mutual_information": mean_mutual_information(codes, num_edges),
+        "mutual_information": mean_mutual_information(codes, num_edges) if pairs else None,
         "posterior_collapse": None if kl is None else posterior_collapse(kl),
         "feature_collapse": feature_collapse(codes),
         "active_latents": active_latents(codes).tolist(),
@@ -103,10 +107,13 @@ def measure_dictionary(
 def validation_loss(config: Config, inferred: Inferred, num_features: int) -> float:
     """What a run is validated by: objective (10), or a network's loss (eq. 12).
 
-    A dictionary, and FISTA's codes under any generator, are measured by 0.5 ||x - x_hat||^2 +
-    lambda ||s||_1; a conv generator with an encoder by mean_d (x_d - x_hat_d)^2 + beta KL.
+    A sparse autoencoder is measured by its mean squared error alone; a dictionary, and FISTA's
+    codes under any generator, by 0.5 ||x - x_hat||^2 + lambda ||s||_1; a conv generator with an
+    encoder by mean_d (x_d - x_hat_d)^2 + beta KL.
     """
     codes, kl, error = inferred
+    if config.method in AUTOENCODERS:
+        return float(np.mean(error))
     if kl is None or not is_network(config):
         l1 = np.sum(np.abs(codes), axis=-1)
         return float(np.mean(num_features / 2 * error + config.fista.penalty * l1))

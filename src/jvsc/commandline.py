@@ -12,16 +12,23 @@ from jvsc.config import Config, flatten, make_config, nearest_key
 from jvsc.errors import UserError
 
 DEFAULT_CONFIG = "patches.py:thresholded_laplacian,demo"
-MODES = ("train", "evaluate", "compare")
+MODEL_MODES = ("encode", "decode", "export")
+MODES = ("train", "evaluate", "compare", *MODEL_MODES)
 USAGE = """\
-python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR] [--mode=train|evaluate|compare]
-                    [--workdirs=DIR,DIR] [--distributed] [--config.KEY=VALUE ...]
+python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR]
+                    [--mode=train|evaluate|compare|encode|decode|export]
+                    [--workdirs=DIR,DIR] [--input=FILE] [--output=FILE] [--seed=N]
+                    [--distributed] [--config.KEY=VALUE ...]
 
   --config     settings, such as configs/patches.py:thresholded_laplacian;
                by default a short demonstration on photographs that come with the installation
   --workdir    where the run lives: the same command continues it (default runs/demo)
-  --mode       train (then evaluate), evaluate a run that has been trained, or compare several
+  --mode       train (then evaluate), evaluate a run that has been trained, or compare several;
+               encode data into sparse codes, decode codes, or export the trained model
   --workdirs   the runs to compare; the page goes to --workdir
+  --input      encode: data, as .npy, .npz, .safetensors or a folder of them; decode: codes.npz
+  --output     encode: codes.npz, scipy.sparse's; decode: X.npy; export: a folder for jvsc.load
+  --seed       which of the run's seeds encodes, decodes or is exported (default the first)
   --distributed
                join the other processes of this run: by SLURM, GKE or a TPU pod, or by
                JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
@@ -37,6 +44,9 @@ class Command(NamedTuple):
       config: the run's settings.
       workdirs: the runs to compare.
       distributed: whether other processes train the run too.
+      source: the file to encode or decode.
+      target: what is written.
+      seed: which seed of the run; None for the first that did not diverge.
     """
 
     mode: str
@@ -44,6 +54,9 @@ class Command(NamedTuple):
     config: Config
     workdirs: tuple[Path, ...] = ()
     distributed: bool = False
+    source: Path = Path()
+    target: Path = Path()
+    seed: int | None = None
 
 
 def bundled_config(name: str) -> str:
@@ -74,6 +87,8 @@ def parse(arguments: Sequence[str]) -> Command:
     overrides = config_flags.get_override_values(config_flag)
     if values.mode == "evaluate":
         return Command("evaluate", workdir, _evaluated_config(workdir, overrides))
+    if values.mode in MODEL_MODES:
+        return _model_command(values, overrides)
     if not values.workdir and any(_names_config(argument) for argument in arguments):
         raise UserError("--workdir is missing; give a directory for the run, such as runs/first")
     settings: ConfigDict = values.config
@@ -84,6 +99,18 @@ def parse(arguments: Sequence[str]) -> Command:
                 settings[replaced] = None
     config = make_config(settings.to_dict())
     return Command("train", workdir, config, distributed=values.distributed)
+
+
+def _model_command(values: flags.FlagValues, overrides: dict[str, Any]) -> Command:
+    """What is asked of a trained model: its settings are stored with it."""
+    needed = ("workdir", "output") if values.mode == "export" else ("workdir", "input", "output")
+    for name in needed:
+        if not values[name].value:
+            raise UserError(f"--{name} is missing; --mode={values.mode} needs it (see --help)")
+    workdir = Path(values.workdir).expanduser()
+    config = _evaluated_config(workdir, overrides)
+    source, target = (Path(path or "").expanduser() for path in (values.input, values.output))
+    return Command(values.mode, workdir, config, source=source, target=target, seed=values.seed)
 
 
 def _runs(values: flags.FlagValues) -> tuple[Path, ...]:
@@ -108,6 +135,9 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     )
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     flags.DEFINE_list("workdirs", [], "", flag_values=values)
+    flags.DEFINE_string("input", None, "", flag_values=values)
+    flags.DEFINE_string("output", None, "", flag_values=values)
+    flags.DEFINE_integer("seed", None, "", flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "", flag_values=values)
     flags.DEFINE_bool("distributed", False, "", flag_values=values)
     flags.DEFINE_bool("help", False, "", short_name="h", flag_values=values)

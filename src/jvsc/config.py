@@ -10,9 +10,12 @@ from ml_collections import config_dict
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from jvsc.errors import UserError
-from jvsc.posteriors import METHODS, Hyperparameters
+from jvsc.posteriors import METHODS, Hyperparameters, Method
 from jvsc.sampling import Sampling
 from jvsc.thresholds import Estimator
+
+# Sparse autoencoders that the paper does not have (`jvsc.autoencoders`).
+AUTOENCODERS = ("relu_l1", "topk", "jump_relu")
 
 
 class Section(BaseModel):
@@ -24,7 +27,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which data, and how much of it."""
 
-    name: Literal["patches", "fashion_mnist", "celeba"] = "patches"
+    name: Literal["patches", "fashion_mnist", "celeba", "activations"] = "patches"
     path: str = ""
     tfds_dir: str = ""
     cache_dir: str = ""
@@ -39,7 +42,9 @@ class DataConfig(Section):
 class EncoderConfig(Section):
     """Encoder's optimiser on one cycle: SGD with Nesterov's momentum, or Adam.
 
-    Adam's first decay rate is the momentum. A generator that is a network takes the same steps.
+    Adam's first decay rate is the momentum. A generator that is a network, and a sparse
+    autoencoder's, take the same steps. `hidden` are the widths of an encoder of dense layers,
+    whose posterior begins near the prior with `start_at_prior`, else near heads of zero.
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -47,6 +52,8 @@ class EncoderConfig(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_gradient_norm: PositiveFloat | None = None
+    hidden: tuple[PositiveInt, ...] = (512, 1024, 512, 256)
+    start_at_prior: bool = False
 
 
 class GeneratorConfig(Section):
@@ -79,6 +86,22 @@ class AnnealingConfig(Section):
     temperature_minimum: PositiveFloat = 0.5
 
 
+class AutoencoderConfig(Section):
+    """Sparse autoencoders (`jvsc.autoencoders`).
+
+    `dead_after` counts data. Bandwidth and threshold are for data of mean squared norm 1.
+    """
+
+    penalty: PositiveFloat = 1.0
+    penalty_warmup_steps: NonNegativeInt = 0
+    active: PositiveInt = 32
+    auxiliary_active: PositiveInt = 512
+    auxiliary_weight: float = Field(default=1 / 32, ge=0)
+    dead_after: PositiveInt = 10_000_000
+    bandwidth: PositiveFloat = 1e-3
+    initial_threshold: PositiveFloat = 1e-3
+
+
 class FistaConfig(Section):
     """Sparse coding by FISTA: the baseline's training, and every method's validation loss."""
 
@@ -96,6 +119,7 @@ class EvalConfig(Section):
     fista_tolerance: PositiveFloat = 1e-5
     fista_max_iterations: PositiveInt = 20_000
     num_edges: PositiveInt = 20
+    mutual_information: bool = True
     num_validation: PositiveInt | None = None
     iwae_samples: PositiveInt = 100
     snr_draws: PositiveInt = 100
@@ -148,6 +172,7 @@ class Config(Section):
     prior: PriorConfig = PriorConfig()
     annealing: AnnealingConfig = AnnealingConfig()
     fista: FistaConfig = FistaConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
     eval: EvalConfig = EvalConfig()
     fid: FidConfig = FidConfig()
     output: OutputConfig = OutputConfig()
@@ -155,7 +180,15 @@ class Config(Section):
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> "Config":
         check_method(self.method)
-        method = METHODS[self.method]
+        method = self.family
+        if self.method in AUTOENCODERS:
+            if self.data.name not in ("patches", "activations"):
+                raise ValueError(f"{self.method} does not apply to data.name={self.data.name}")
+            if self.method == "topk" and self.autoencoder.active > self.num_latents:
+                raise ValueError(
+                    f"autoencoder.active is {self.autoencoder.active} but num_latents only "
+                    f"{self.num_latents}; lower the one or raise the other"
+                )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds is {self.seeds}; give one or more different numbers")
         if self.threshold is not None and method.threshold_of is None:
@@ -178,6 +211,11 @@ class Config(Section):
         """Steps of one pass over the training data."""
         return self.data.num_train // self.batch_size
 
+    @property
+    def family(self) -> Method:
+        """The method's posterior and threshold; without either for a sparse autoencoder."""
+        return METHODS.get(self.method, Method(None))
+
     def hyperparameters(self) -> Hyperparameters:
         """Constants of the posterior, with threshold and sparsity both known (section 2)."""
         constants = Hyperparameters(
@@ -187,7 +225,7 @@ class Config(Section):
             threshold_kl_weight=self.prior.threshold_kl_weight,
             estimator=self.estimator,
         )
-        method = METHODS[self.method]
+        method = self.family
         sparsity = 0.1 if self.sparsity is None else self.sparsity
         if method.threshold_of is None or method.sparsity_of is None:
             return constants._replace(sparsity=sparsity)
@@ -204,8 +242,9 @@ def check_method(name: str) -> None:
     Raises:
       UserError: if there is no such method.
     """
-    if name not in METHODS:
-        raise UserError(f"unknown method {name!r}; {_nearest(name, METHODS)}")
+    known = (*METHODS, *AUTOENCODERS)
+    if name not in known:
+        raise UserError(f"unknown method {name!r}; {_nearest(name, known)}")
 
 
 def default_config() -> ml_collections.ConfigDict:

@@ -17,7 +17,6 @@ from jvsc.evaluation_store import EvaluationStore
 from jvsc.inference import Inferred, inference_key
 from jvsc.measures import MEASURES, Compute, Subject, make_inference
 from jvsc.model import Model, Parameters, Statistics
-from jvsc.posteriors import METHODS
 from jvsc.restore import restore_state, seed_variables
 from jvsc.state import TrainState
 
@@ -144,8 +143,8 @@ def describe_run(
         "num_samples": config.num_samples,
         "sampling": config.sampling,
         "estimator": config.estimator,
-        "threshold": constants.threshold if METHODS[config.method].threshold_of else None,
-        "sparsity": constants.sparsity if METHODS[config.method].has_sparsity else None,
+        "threshold": constants.threshold if config.family.threshold_of else None,
+        "sparsity": constants.sparsity if config.family.has_sparsity else None,
         "epochs": [int(step) // config.steps_per_epoch for step in np.asarray(state.step)],
         "data": dataset.description,
         "diverged": {str(seed): record for seed, record in diverged.items()},

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, Shaped
 
 from jvsc.batches import Prepare
+from jvsc.data.rows import Rows
 from jvsc.epoch import Loss, epoch_order, make_steps, make_streamed_steps, no_metrics
 from jvsc.objective import StepMetrics
 from jvsc.parallel import DATA_AXIS, replicate
@@ -47,7 +48,7 @@ class Feed(NamedTuple):
         return self.run_steps(states, self.begin(states), 0, self.num_steps)
 
 
-def fits_on_device(data: Shaped[np.ndarray, "N D"], fraction: float) -> bool:
+def fits_on_device(data: Shaped[np.ndarray | Rows, "N D"], fraction: float) -> bool:
     """Whether data take at most a share of the first device's memory (the host's on a CPU)."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -55,7 +56,7 @@ def fits_on_device(data: Shaped[np.ndarray, "N D"], fraction: float) -> bool:
 
 
 def resident_feed(
-    data: Shaped[np.ndarray, "N D"],
+    data: Shaped[np.ndarray | Rows, "N D"],
     loss: Loss,
     optimizer: optax.GradientTransformation,
     batch_size: int,
@@ -64,7 +65,7 @@ def resident_feed(
 ) -> Feed:
     """Data that live on every device and are shuffled there (arguments as for `make_steps`)."""
     run = make_steps(loss, optimizer, batch_size, prepare, mesh)
-    on_device = replicate(data, mesh)
+    on_device = replicate(np.asarray(data), mesh)
     num_steps = len(data) // batch_size
 
     def run_steps(
@@ -81,7 +82,7 @@ def _begin(states: TrainState, num_steps: int, mesh: Mesh) -> StepMetrics:
 
 
 def streamed_feed(
-    data: Shaped[np.ndarray, "N D"],
+    data: Shaped[np.ndarray | Rows, "N D"],
     loss: Loss,
     optimizer: optax.GradientTransformation,
     batch_size: int,

@@ -60,7 +60,11 @@ def encode_chunk(
 
 
 def in_chunks(
-    function: Callable, data: Shaped[np.ndarray, "N D"], chunk: int
+    function: Callable,
+    data: Shaped[np.ndarray, "N D"],
+    chunk: int,
+    first: int = 0,
+    filled_to: int | None = None,
 ) -> tuple[np.ndarray, ...]:
     """Applies `function(chunk of data, place of its first datum)` and joins the results.
 
@@ -71,16 +75,18 @@ def in_chunks(
       function: returns a tuple of arrays, each with one row a datum.
       data: N rows.
       chunk: rows at once.
+      first: place of the data's first row in the whole data set.
+      filled_to: rows that each call gets; by default a chunk, or N if that is less.
 
     Returns:
       The tuple's arrays on the host, N rows each.
     """
     parts = []
-    for first in range(0, len(data), chunk):
-        rows = data[first : first + chunk]
-        missing = min(chunk, len(data)) - len(rows) if first else 0
-        filled = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
-        outputs = function(jnp.asarray(filled), first)
+    size = filled_to or min(chunk, len(data))
+    for start in range(0, len(data), chunk):
+        rows = data[start : start + chunk]
+        filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
+        outputs = function(jnp.asarray(filled), first + start)
         parts.append([np.asarray(output)[: len(rows)] for output in outputs])
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
@@ -100,6 +106,47 @@ class Inferred(NamedTuple):
 
 
 Infer = Callable[[Parameters, Statistics, Shaped[np.ndarray, "N D"], Key[Array, ""]], Inferred]
+# (parameters, statistics, data, key, place of the first datum) -> codes, and KL of each latent
+# where there is a posterior
+Encode = Callable[
+    [Parameters, Statistics, Shaped[Array, "B D"], Key[Array, ""], ArrayLike],
+    tuple[Float[Array, "B K"], ...],
+]
+
+
+def make_encode(
+    model: Model,
+    *,
+    num_samples: int,
+    annealing: Annealing,
+    solve: Solve,
+    penalty: float,
+    sampling_chunk: int | None = None,
+) -> Encode:
+    """The inference of one chunk, not compiled: arguments as for `make_infer`."""
+
+    def encode(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Shaped[Array, "B D"],
+        key: Key[Array, ""],
+        first: ArrayLike,
+    ) -> tuple[Float[Array, "B K"], ...]:
+        if model.posterior is None:
+            return (solve(parameters, statistics, as_float(data), jnp.float32(penalty)),)
+        return encode_chunk(
+            parameters,
+            statistics,
+            data,
+            key,
+            first,
+            model=model,
+            num_samples=num_samples,
+            annealing=annealing,
+            sampling_chunk=sampling_chunk,
+        )
+
+    return encode
 
 
 def make_infer(
@@ -126,25 +173,18 @@ def make_infer(
     Returns:
       `(parameters, statistics, data [N, D], key) -> Inferred`.
     """
+    encode = make_encode(
+        model,
+        num_samples=num_samples,
+        annealing=annealing,
+        solve=solve,
+        penalty=penalty,
+        sampling_chunk=sampling_chunk,
+    )
 
     @jax.jit
     def infer_chunk(parameters, statistics, data, key, first):
-        if model.posterior is None:
-            codes = solve(parameters, statistics, as_float(data), jnp.float32(penalty))
-            kl = ()
-        else:
-            codes, kl = encode_chunk(
-                parameters,
-                statistics,
-                data,
-                key,
-                first,
-                model=model,
-                num_samples=num_samples,
-                annealing=annealing,
-                sampling_chunk=sampling_chunk,
-            )
-            kl = (kl,)
+        codes, *kl = encode(parameters, statistics, data, key, first)
         with jax.default_matmul_precision("highest"):
             reconstruction, _ = model.generate(parameters, statistics, codes)
         return codes, squared_error(as_float(data), reconstruction), *kl

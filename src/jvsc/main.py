@@ -13,10 +13,11 @@ from rich.table import Table
 
 from jvsc.build import build_dataset
 from jvsc.checkpoint import CHECKPOINTS, locked_workdir
-from jvsc.commandline import USAGE, parse
+from jvsc.commandline import MODEL_MODES, USAGE, Command, parse
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import describe, read_divergences
+from jvsc.encode import decode_file, encode_file
 from jvsc.errors import EXIT_INTERRUPTED, DivergenceError, InterruptedRunError, UserError
 from jvsc.evaluate import EVALUATION_FILE, Evaluation, evaluate_run
 from jvsc.interruption import immediate_interruption
@@ -26,6 +27,7 @@ from jvsc.report.measures import ROWS, written
 from jvsc.report.page import write_page
 from jvsc.report.record import read_record
 from jvsc.train import train
+from jvsc.trained import load_with
 
 EXIT_USER_ERROR, EXIT_DIVERGED = 2, 3
 EXIT_CODES: dict[type, int] = {
@@ -62,6 +64,8 @@ def execute(arguments: Sequence[str], console: Console) -> int:
         return 0
     if command.mode == "compare":
         return compare(command.workdirs, command.workdir, console)
+    if command.mode in MODEL_MODES:
+        return use_model(command, console)
     config, workdir = command.config, command.workdir
     with told_if_full(workdir):
         if command.mode == "evaluate":
@@ -95,6 +99,23 @@ def _evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console)
     if diverged:
         console.print(f"result of the run: {describe(diverged)}", markup=False, highlight=False)
     print_paths(console, [*paths, workdir / EVALUATION_FILE])
+    return 0
+
+
+def use_model(command: Command, console: Console) -> int:
+    """Encodes or decodes a file by a trained model, or exports the model.
+
+    Raises:
+      UserError: if there is no model, or what was given does not fit it.
+    """
+    trained = load_with(command.config, command.workdir, command.seed)
+    if command.mode == "encode":
+        encode_file(trained, command.source, command.target, console)
+    elif command.mode == "decode":
+        decode_file(trained, command.source, command.target, console)
+    else:
+        trained.save(command.target)
+        print_paths(console, sorted(command.target.iterdir()))
     return 0
 
 

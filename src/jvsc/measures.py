@@ -11,7 +11,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from jvsc.batches import as_float
-from jvsc.build import build_bound, build_infer, final_annealing, is_network
+from jvsc.build import (
+    build_bound,
+    build_infer,
+    evaluation_limits,
+    final_annealing,
+    is_network,
+)
 from jvsc.checkpoint import read_config
 from jvsc.code_measures import (
     Values,
@@ -73,9 +79,7 @@ Make = Callable[[Config, Model, Dataset], Compute | None]
 
 def make_inference(config: Config, model: Model) -> Infer:
     """Codes of data as an evaluation infers them: best of J, or a solver's to its tolerance."""
-    if is_network(config):
-        return build_infer(config, model, config.fista.tolerance, config.fista.max_iterations)
-    return build_infer(config, model, config.eval.fista_tolerance, config.eval.fista_max_iterations)
+    return build_infer(config, model, *evaluation_limits(config))
 
 
 def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
@@ -85,7 +89,7 @@ def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
     def compute(subject: Subject) -> Values:
         inferred = subject.inferred
         values = {"validation_loss": validation_loss(config, inferred, subject.data.shape[1])}
-        values |= measure_codes(inferred, config.eval.num_edges)
+        values |= measure_codes(inferred, config.eval.num_edges, config.eval.mutual_information)
         data = np.asarray(as_float(jnp.asarray(subject.data)))
         return values | {"explained_variance": explained_variance(data, inferred.squared_error)}
 
@@ -94,8 +98,8 @@ def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
 
 def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute | None:
     """Objective (10), and the optimum that codes could reach with the same dictionary."""
-    del model, dataset
-    if is_network(config):
+    del dataset
+    if is_network(config) or model.autoencoder is not None:
         return None
     settings, penalty = config.eval, config.fista.penalty
 
@@ -247,7 +251,9 @@ def make_labels(config: Config, model: Model, dataset: Dataset) -> Compute | Non
     if dataset.read_labels is None:
         return None
     labels = dataset.read_labels()
-    probe_data, probe_labels = probed(dataset.train, labels.train, config.eval.probe_train)
+    probe_data, probe_labels = probed(
+        np.asarray(dataset.train), labels.train, config.eval.probe_train
+    )
     infer, infer_baseline = make_inference(config, model), baseline_inference(config, dataset)
     data = dataset.validation[: config.eval.num_validation]
     here = labels.validation[: len(data)]

@@ -1,5 +1,6 @@
 """Encoder, posterior and generator of a method, put together."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +41,24 @@ class Statistics(NamedTuple):
     generator: Any
 
 
+class Autoencoder(NamedTuple):
+    """A deterministic encoder that is trained with a dictionary by a loss of its own.
+
+    Attributes:
+      init: `key -> (parameters, statistics)` of encoder and dictionary, which begin alike.
+      infer: `(parameters, data [B, D]) -> codes [B, K]`.
+      loss: `(parameters, statistics, data [B, D], penalty) -> (losses [B], codes [B, K], moved
+        statistics)`.
+    """
+
+    init: Callable[[Key[Array, ""]], tuple[Parameters, Statistics]]
+    infer: Callable[[Parameters, Float[Array, "B D"]], Float[Array, "B K"]]
+    loss: Callable[
+        [Parameters, Statistics, Float[Array, "B D"], Float[Array, ""]],
+        tuple[Float[Array, " B"], Float[Array, "B K"], Statistics],
+    ]
+
+
 class Model(NamedTuple):
     """A method: how codes are inferred, and what they generate.
 
@@ -47,14 +66,18 @@ class Model(NamedTuple):
       generator: codes to data.
       posterior: the family of posteriors; None for FISTA.
       encoder: data to posterior parameters; None for FISTA.
+      autoencoder: of a method that has one, in place of posterior and encoder.
     """
 
     generator: Generator
     posterior: Posterior | None = None
     encoder: Encoder | None = None
+    autoencoder: Autoencoder | None = None
 
     def init(self, key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         """Initial parameters and statistics, functions of `key` alone."""
+        if self.autoencoder is not None:
+            return self.autoencoder.init(key)
         encoder_key, generator_key = jax.random.split(key)
         encoder = ({}, {}) if self.encoder is None else self.encoder.init(encoder_key)
         generator = self.generator.init(generator_key)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from jvsc.model import Model, Parameters, Statistics
+from jvsc.model import Autoencoder, Model, Parameters, Statistics
 from jvsc.posteriors.base import Annealing, Divergence
 from jvsc.sampling import Sampling, choose, combine, datum_keys, draw, first_draws, weights
 from jvsc.thresholds import Heads
@@ -222,3 +222,37 @@ def sparse_coding_loss(
     if frobenius:
         loss += frobenius_term(parameters.generator, frobenius)
     return loss, (metrics, statistics._replace(generator=moved))
+
+
+def autoencoder_loss(
+    parameters: Parameters,
+    statistics: Statistics,
+    data: Float[Array, "B D"],
+    penalty: Float[Array, ""],
+    *,
+    model: Model,
+    autoencoder: Autoencoder,
+) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
+    """A sparse autoencoder's own loss on a batch (see `jvsc.autoencoders`).
+
+    Args:
+      parameters: of encoder and dictionary.
+      statistics: theirs.
+      data: batch x.
+      penalty: lambda at this step.
+      model: its generator.
+      autoencoder: its encoder and loss.
+
+    Returns:
+      The mean loss, and the step's metrics and moved statistics.
+    """
+    losses, codes, moved = autoencoder.loss(parameters, statistics, data, penalty)
+    reconstruction, _ = model.generate(parameters, statistics, codes)
+    loss = jnp.mean(losses)
+    metrics = StepMetrics(
+        loss=loss,
+        mse=jnp.mean(squared_error(data, reconstruction)),
+        kl=jnp.zeros(()),
+        nonzero_fraction=jnp.mean(nonzero_fraction(codes)),
+    )
+    return loss, (metrics, moved)

@@ -27,9 +27,9 @@ def draw_run(config: Config, workdir: Path, dataset: Dataset, evaluation: Evalua
     """Draws a run's generator, its reconstructions, and what its latents stand for.
 
     Returns:
-      The PNGs' paths; none if all seeds diverged.
+      The PNGs' paths; none if all seeds diverged, or if the data are not images.
     """
-    if evaluation.inferred is None:
+    if evaluation.inferred is None or len(dataset.shape) == 1:
         return []
     paths = []
     model, variables = evaluation.model, (evaluation.parameters, evaluation.statistics)
@@ -87,6 +87,8 @@ def draw_epoch(
     workdir: Path,
 ) -> Path | None:
     """Draws a dictionary, or samples of a network's prior, as they are after an epoch."""
+    if len(dataset.shape) == 1:
+        return None
     if has_dictionary(parameters):
         path = workdir / f"dictionary_epoch_{epoch:04d}.png"
         return draw_images(np.asarray(parameters.generator), dataset.shape, path, signed=True)

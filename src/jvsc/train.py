@@ -51,6 +51,7 @@ from jvsc.processes import (
 )
 from jvsc.restore import seed_variables
 from jvsc.state import TrainState, init_states
+from jvsc.trained import write_normalisation
 
 
 class Trained(NamedTuple):
@@ -95,6 +96,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             make_workdir(workdir)
             held.enter_context(locked_workdir(workdir))
             claim_workdir(workdir, config)
+            write_normalisation(dataset, workdir)
         wait_for_all("the workdir is claimed")
         console.print(dataset.description, markup=False, highlight=False, soft_wrap=True)
         scratch = Path(held.enter_context(TemporaryDirectory()))

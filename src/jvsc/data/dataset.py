@@ -6,6 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from jvsc.data.normalisation import Normalisation
+from jvsc.data.rows import Rows
+
 
 class Labels(NamedTuple):
     """Binary attributes of data.
@@ -27,9 +30,9 @@ class Dataset(NamedTuple):
     """Training and validation data, as a model takes them or as bytes.
 
     Attributes:
-      train: [N, D], float32, or uint8 that stands for [0, 1]; may be memory-mapped.
+      train: [N, D], float32, or uint8 that stands for [0, 1]; may be memory-mapped, or `Rows`.
       validation: [M, D], of the same type.
-      shape: the shape of one datum as an image, (H, W) or (H, W, C); its product is D.
+      shape: the shape of one datum as an image, (H, W) or (H, W, C), or (D,) if it is none.
       description: what the data are and how they were split, one line.
       mean: what was subtracted from each dimension of the original data, [D]; None for bytes.
       scale: what each dimension was divided by, [D]; None for bytes.
@@ -38,7 +41,7 @@ class Dataset(NamedTuple):
       read_labels: reads the attributes, which only an evaluation needs; None where there are none.
     """
 
-    train: Shaped[np.ndarray, "N D"]
+    train: Shaped[np.ndarray | Rows, "N D"]
     validation: Shaped[np.ndarray, "M D"]
     shape: tuple[int, ...]
     description: str
@@ -47,6 +50,13 @@ class Dataset(NamedTuple):
     signed: bool = False
     mirrored: bool = False
     read_labels: Callable[[], Labels] | None = None
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """How the data were made of the original ones; None for bytes."""
+        if self.mean is None or self.scale is None:
+            return None
+        return Normalisation(self.mean, self.scale)
 
 
 def standardise(

@@ -25,13 +25,17 @@ class MLP(nn.Module):
     heads: tuple[str, ...]
     num_latents: int
     dtype: Any = None
+    offsets: tuple[float, ...] = ()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B D"]) -> Heads:
         for index, features in enumerate(self.features):
             x = nn.relu(Linear(features, self.dtype, name=f"hidden_{index}")(x))
         x = at_least_float32(x)
-        return {name: Linear(self.num_latents, name=name)(x) for name in self.heads}
+        heads = {name: Linear(self.num_latents, name=name)(x) for name in self.heads}
+        for name, offset in zip(self.heads, self.offsets, strict=False):
+            heads[name] += offset
+        return heads
 
 
 def mlp_encoder(
@@ -40,6 +44,7 @@ def mlp_encoder(
     heads: tuple[str, ...],
     hidden: tuple[int, ...] = (512, 1024, 512, 256),
     dtype: Any = None,
+    offsets: tuple[float, ...] = (),
 ) -> Encoder:
     """The patches' encoder of table 3: D -> 512 -> 1024 -> 512 -> 256 -> one head of K each.
 
@@ -49,8 +54,10 @@ def mlp_encoder(
       heads: names of the posterior's parameters.
       hidden: width of each hidden layer.
       dtype: what the hidden layers compute in; that of the data by default.
+      offsets: added to each head, such as the prior's values, near which a training then begins;
+        nothing by default.
     """
-    network = MLP(hidden, heads, num_latents, dtype)
+    network = MLP(hidden, heads, num_latents, dtype, offsets)
 
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         return network.init(key, jnp.zeros((1, num_features)))["params"], {}

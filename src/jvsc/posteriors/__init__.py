@@ -3,7 +3,7 @@
 from jvsc.posteriors.base import Annealing, LocationScale, Posterior, as_posterior
 from jvsc.posteriors.gaussian import gaussian
 from jvsc.posteriors.laplacian import laplacian
-from jvsc.posteriors.registry import METHODS, Hyperparameters, build_posterior
+from jvsc.posteriors.registry import METHODS, Hyperparameters, Method, build_posterior
 from jvsc.posteriors.spike_and_slab import spike_and_slab
 from jvsc.posteriors.thresholded import thresholded
 
@@ -12,6 +12,7 @@ __all__ = [
     "Annealing",
     "Hyperparameters",
     "LocationScale",
+    "Method",
     "Posterior",
     "as_posterior",
     "build_posterior",

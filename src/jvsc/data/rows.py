@@ -1,0 +1,186 @@
+"""Rows of numbers in files, one or a folder of shards, mapped into memory where they can be."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Integer, Shaped
+from safetensors import safe_open
+
+from jvsc.data.normalisation import Normalisation
+from jvsc.errors import UserError
+
+SUFFIXES = (".npy", ".npz", ".safetensors")
+_SAFETENSORS_TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": jnp.bfloat16,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+}
+
+
+class Rows:
+    """N rows of D numbers that lie in several arrays, read when they are asked for.
+
+    Like an array it has a shape, a type and a size, and takes slices and arrays of indices.
+
+    Attributes:
+      shape: (N, D).
+      dtype: float32; uint8 where all arrays hold bytes and nothing is normalised.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Shaped[np.ndarray, "_ D"]],
+        normalisation: Normalisation | None = None,
+    ):
+        """Joins arrays of the same width.
+
+        Args:
+          parts: may be memory-mapped.
+          normalisation: applied to what is read.
+        """
+        self._parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in self._parts])
+        self._normalisation = normalisation
+        self.shape = (int(self._ends[-1]), self._parts[0].shape[1])
+        are_bytes = normalisation is None and all(part.dtype == np.uint8 for part in self._parts)
+        self.dtype = np.dtype(np.uint8 if are_bytes else np.float32)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number, once it is read."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows, once they are read."""
+        return self.shape[0] * self.shape[1] * self.itemsize
+
+    def __getitem__(self, chosen: slice | Integer[np.ndarray, " M"]) -> Shaped[np.ndarray, "M D"]:
+        if isinstance(chosen, slice):
+            chosen = np.arange(*chosen.indices(len(self)))
+        if len(self._parts) == 1:
+            return self._read(self._parts[0], chosen)
+        found = np.empty((len(chosen), self.shape[1]), self.dtype)
+        which = np.searchsorted(self._ends, chosen, side="right")
+        for index in np.unique(which):
+            part, here = self._parts[index], which == index
+            found[here] = self._read(part, chosen[here] - (self._ends[index] - len(part)))
+        return found
+
+    def _read(
+        self, part: Shaped[np.ndarray, "_ D"], chosen: Integer[np.ndarray, " M"]
+    ) -> Shaped[np.ndarray, "M D"]:
+        rows = part[chosen]
+        if self._normalisation is None:
+            return rows.astype(self.dtype)
+        return self._normalisation.apply(rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        del copy
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def part(self, start: int, stop: int, normalisation: Normalisation | None = None) -> "Rows":
+        """The original rows `start` to `stop`, to be normalised when they are read."""
+        begins = self._ends - [len(part) for part in self._parts]
+        inside = [
+            part[max(start - begin, 0) : stop - begin]
+            for part, begin, end in zip(self._parts, begins, self._ends, strict=True)
+            if begin < stop and end > start
+        ]
+        return Rows(inside, normalisation)
+
+
+def open_rows(
+    path: Path, setting: str, normalisation: Normalisation | None = None
+) -> tuple[Rows, list[Path]]:
+    """Opens the arrays of a file, or of every file of a folder by name, as rows.
+
+    An array of more than two axes counts as rows of its other axes' product. A .npz is read
+    whole; .npy and .safetensors are mapped into memory.
+
+    Args:
+      path: a .npy, .npz or .safetensors file, or a folder of such.
+      setting: the flag or key that named it, for messages.
+      normalisation: applied to what is read.
+
+    Returns:
+      The rows, and the files they lie in.
+
+    Raises:
+      UserError: if there is nothing to read, or something that does not fit together.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        if not files:
+            raise UserError(f"{setting}={path}: no {', '.join(SUFFIXES)} file in this folder")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise UserError(f"{setting}={path}: there is no such file or folder")
+    parts = [_as_rows(array, file) for file in files for array in _arrays(file, setting)]
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        raise UserError(f"{setting}={path} holds no rows; give an array [N, D]")
+    widths = sorted({part.shape[1] for part in parts})
+    if len(widths) > 1:
+        raise UserError(
+            f"{setting}={path}: its arrays have rows of {' and '.join(map(str, widths))} numbers; "
+            "give arrays of one width"
+        )
+    return Rows(parts, normalisation), files
+
+
+def _arrays(file: Path, setting: str) -> list[np.ndarray]:
+    try:
+        if file.suffix == ".npy":
+            return [np.load(file, mmap_mode="r")]
+        if file.suffix == ".npz":
+            with np.load(file) as arrays:
+                return [arrays[name] for name in sorted(arrays.files)]
+        if file.suffix == ".safetensors":
+            return _safetensors(file)
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{file} cannot be read ({reason}); give another") from None
+    raise UserError(f"{setting}={file}: give a {', '.join(SUFFIXES)} file or a folder of them")
+
+
+def _safetensors(file: Path) -> list[np.ndarray]:
+    """Tensors by name, mapped: the library itself reads slices only, not rows here and there."""
+    with safe_open(file, "numpy"):
+        pass  # it checks that the header and the file's length agree
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+    header.pop("__metadata__", None)
+    found = []
+    for name in sorted(header):
+        entry = header[name]
+        if entry["dtype"] not in _SAFETENSORS_TYPES:
+            raise ValueError(f"tensor {name!r} is of type {entry['dtype']}")
+        offset = 8 + length + entry["data_offsets"][0]
+        kind, shape = _SAFETENSORS_TYPES[entry["dtype"]], tuple(entry["shape"])
+        found.append(np.memmap(file, kind, "r", offset, shape))
+    return found
+
+
+def _as_rows(array: np.ndarray, file: Path) -> Shaped[np.ndarray, "_ D"]:
+    if array.ndim < 2:
+        raise UserError(f"{file} holds an array of {array.ndim} axes; give one [N, D]")
+    if array.dtype.kind not in "fiu" and array.dtype != jnp.bfloat16:
+        raise UserError(f"{file} holds {array.dtype}, not real numbers; give another")
+    return array.reshape(len(array), math.prod(array.shape[1:]))
