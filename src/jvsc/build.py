@@ -91,20 +91,25 @@ def build_model(config: Config, num_features: int, axis_name: str | None = None)
         return Model(generator)
     posterior = build_posterior(config.method, config.hyperparameters())
     if architecture is None:
-        encoder = mlp_encoder(num_features, config.num_latents, posterior.heads, dtype=dtype)
+        encoder = mlp_encoder(
+            num_features, config.num_latents, posterior.heads, config.encoder.hidden, dtype
+        )
     else:
         encoder = conv_encoder(architecture, config.num_latents, posterior.heads, **across)
     return Model(generator, posterior, encoder)
 
 
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """The encoder's optimiser on one cycle, and the dictionary's own; networks share the former."""
+    """The encoder's optimiser, and the dictionary's own; networks share the former."""
     settings = config.encoder
-    cycle = schedules.one_cycle(settings.learning_rate, config.num_epochs * steps_per_epoch)
-    if settings.optimizer == "adam":
-        steps = optax.adam(cycle, b1=settings.momentum, b2=0.999)
+    if settings.schedule == "constant":
+        rate = optax.constant_schedule(settings.learning_rate)
     else:
-        steps = optax.sgd(cycle, momentum=settings.momentum, nesterov=True)
+        rate = schedules.one_cycle(settings.learning_rate, config.num_epochs * steps_per_epoch)
+    if settings.optimizer == "adam":
+        steps = optax.adam(rate, b1=settings.momentum, b2=0.999)
+    else:
+        steps = optax.sgd(rate, momentum=settings.momentum, nesterov=True)
     before: list[optax.GradientTransformation] = []
     if settings.max_gradient_norm is not None:
         before.append(optax.clip_by_global_norm(settings.max_gradient_norm))

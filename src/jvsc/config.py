@@ -37,12 +37,15 @@ class DataConfig(Section):
 
 
 class EncoderConfig(Section):
-    """Encoder's optimiser on one cycle: SGD with Nesterov's momentum, or Adam.
+    """Encoder's optimiser, on one cycle by default: SGD with Nesterov's momentum, or Adam.
 
     Adam's first decay rate is the momentum. A generator that is a network takes the same steps.
+    The hidden widths are those of the patches' encoder; conv encoders have their own.
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    hidden: tuple[PositiveInt, ...] = (512, 1024, 512, 256)
     learning_rate: PositiveFloat = 0.01
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import grain
@@ -92,13 +92,9 @@ def streamed_feed(
     mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     sharding = NamedSharding(mesh, PartitionSpec(None, None, DATA_AXIS))
 
-    @jax.jit
-    def orders(epoch: Int[Array, ""]) -> Int[Array, "S steps B"]:
-        return jax.vmap(lambda key: epoch_order(key, epoch, len(data), batch_size))(keys)
-
     @lru_cache(maxsize=2)
     def order_of(epoch: int) -> np.ndarray:
-        return np.asarray(orders(jnp.int32(epoch)))
+        return np.asarray(_orders(keys, jnp.int32(epoch), len(data), batch_size))
 
     def read(segment: int) -> np.ndarray:
         epoch, place = divmod(segment, num_steps // steps)
@@ -120,3 +116,10 @@ def streamed_feed(
         return states, jax.tree.map(lambda *part: jnp.concatenate(part, axis=1), *parts)
 
     return Feed(run_epoch, segments.get_state, segments.set_state)
+
+
+@partial(jax.jit, static_argnames=("num_data", "batch_size"))
+def _orders(
+    keys: Key[Array, " S"], epoch: Int[Array, ""], num_data: int, batch_size: int
+) -> Int[Array, "S steps B"]:
+    return jax.vmap(lambda key: epoch_order(key, epoch, num_data, batch_size))(keys)
