@@ -201,12 +201,18 @@ def build_bound(config: Config, model: Model) -> Callable:
     )
 
 
-def build_loss(config: Config, model: Model) -> Loss:
-    """The loss that the run's training descends."""
+def build_loss(config: Config, model: Model, solve: Solve | None = None) -> Loss:
+    """The loss that the run's training descends.
+
+    Args:
+      config: the run's settings.
+      model: the method.
+      solve: codes of a method without encoder; by default those of `build_solve`.
+    """
     frobenius = 0.0 if is_network(config) else config.generator.frobenius
     if model.posterior is None:
         settings = config.fista
-        solve = build_solve(config, model, settings.tolerance, settings.max_iterations)
+        solve = solve or build_solve(config, model, settings.tolerance, settings.max_iterations)
         loss = partial(sparse_coding_loss, model=model, solve=solve, frobenius=frobenius)
 
         def fista_loss(

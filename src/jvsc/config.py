@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import ml_collections
 import pydantic
@@ -19,6 +19,9 @@ class Section(BaseModel):
     """Base of all settings: immutable, no unknown key, no silent conversion, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class DataConfig(Section):
@@ -259,8 +262,21 @@ def make_config(settings: Mapping[str, Any]) -> Config:
     Raises:
       UserError: one line naming the key, what was given and what is allowed.
     """
+    return validated(Config, settings)
+
+
+def validated(kind: type[AnySection], settings: Mapping[str, Any]) -> AnySection:
+    """Settings of some kind.
+
+    Args:
+      kind: which.
+      settings: its fields.
+
+    Raises:
+      UserError: one line naming the key, what was given and what is allowed.
+    """
     try:
-        return Config.model_validate(_tuples(settings))
+        return kind.model_validate(_tuples(settings))
     except pydantic.ValidationError as error:
         raise UserError("; ".join(_explain(problem) for problem in error.errors())) from None
 

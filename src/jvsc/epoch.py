@@ -1,6 +1,7 @@
 """One compiled program an epoch: shuffle, scan over the steps, update; seeds by vmap."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -114,6 +115,7 @@ def make_epoch(
     return _compile(jax.vmap(one_seed, in_axes=(0, None)), mesh, PartitionSpec())
 
 
+@lru_cache(maxsize=32)
 def make_segment(
     loss: Loss, optimizer: optax.GradientTransformation, prepare: Prepare, mesh: Mesh
 ) -> Segment:
@@ -124,6 +126,8 @@ def make_segment(
       optimizer: of all parameters.
       prepare: makes a batch of data as they are stored.
       mesh: the devices that share each batch.
+
+    The same arguments give the same program, compiled once.
 
     Returns:
       `(states, batches [S, steps, B, D] spread over B) -> (states, metrics of each step)`, else as

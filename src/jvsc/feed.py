@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import grain
 import jax
@@ -22,6 +22,21 @@ from jvsc.state import TrainState
 # Bytes sent to the devices at once, and how many such segments are read ahead.
 SEGMENT_BYTES = 1 << 26
 READ_AHEAD = 2
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """A matrix [N, D] whose rows can be read by their numbers, such as an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def itemsize(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Shaped[np.ndarray, "n D"]: ...
 
 
 class Feed(NamedTuple):
@@ -60,7 +75,7 @@ def resident_feed(
 
 
 def streamed_feed(
-    data: Shaped[np.ndarray, "N D"],
+    data: Rows,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     batch_size: int,

@@ -25,9 +25,7 @@ Tail = Callable[[ArrayLike, Heads], Float[Array, "*B K"]]
 # Concentration and rate outside this range overflow float32 in the density (appendix B).
 LOG_GAMMA_PARAMETER_RANGE = (math.log(1e-6), math.log(1e6))
 # Nodes and weights of a mean over [0, 1].
-LEGENDRE = tuple(
-    np.float32(values / 2) for values in (leggauss(64)[0] + 1, leggauss(64)[1])
-)
+LEGENDRE = tuple(np.float32(values / 2) for values in (leggauss(64)[0] + 1, leggauss(64)[1]))
 
 
 def soft_threshold(

@@ -22,6 +22,7 @@ from jvsc.thresholds import Heads
 # A step of the controller for each unit of log(share / wanted share).
 RATE = 0.02
 SMALLEST_SHARE = 1e-4
+LARGEST_LOG_SCALE = {"log_scale": 3.0, "log_variance": 6.0}
 
 # (heads, log of a factor) -> heads with thresholds so many times as large, or spikes less probable
 Adjust = Callable[[Heads, Float[Array, ""]], Heads]
@@ -42,12 +43,19 @@ def lower_spike(heads: Heads, value: Float[Array, ""]) -> Heads:
     return heads | {"log_spike": heads["log_spike"] - value}
 
 
-def moved(
-    value: Float[Array, ""], share: Float[Array, ""], sparsity: float
-) -> Float[Array, ""]:
+def moved(value: Float[Array, ""], share: Float[Array, ""], sparsity: float) -> Float[Array, ""]:
     """The controller's number after a batch, from the share of non-zeros on this device."""
     share = jax.lax.stop_gradient(jax.lax.pmean(share, DATA_AXIS))
     return value + RATE * (jnp.log(jnp.maximum(share, SMALLEST_SHARE)) - math.log(sparsity))
+
+
+def bounded(name: str, value: Float[Array, "B K"]) -> Float[Array, "B K"]:
+    """A scale's head kept within `LARGEST_LOG_SCALE` of the prior's, other heads as they are.
+
+    Without a bound the first steps of a large encoder can make the noise overflow.
+    """
+    limit = LARGEST_LOG_SCALE.get(name)
+    return value if limit is None else limit * jnp.tanh(value / limit)
 
 
 def tracked_encoder(
@@ -74,7 +82,9 @@ def tracked_encoder(
         parameters: Any, statistics: Any, data: Float[Array, "B D"], training: bool
     ) -> tuple[Heads, Any]:
         heads, network = encoder.apply(parameters, statistics["network"], data, training)
-        heads = {name: value + posterior.prior[name] for name, value in heads.items()}
+        heads = {
+            name: posterior.prior[name] + bounded(name, value) for name, value in heads.items()
+        }
         control = statistics["control"]
         if adjust is not None:
             heads = adjust(heads, control)
