@@ -1,6 +1,7 @@
 """An estimator's settings as compiled programs, made once for all estimators that share them."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ class CoderSettings(Section):
     sparsity: float = Field(gt=0, lt=1)
     n_samples: PositiveInt
     refine_steps: NonNegativeInt
-    noise: PositiveFloat
+    kl_weight: PositiveFloat
     max_iter: PositiveInt | None
     batch_size: PositiveInt
     sparse_output: bool
@@ -73,6 +74,7 @@ def coder_config(
     """
     has_sparsity = METHODS[settings.method].has_sparsity or settings.method == "fista"
     variance = settings.n_components * (settings.sparsity if has_sparsity else 1.0)
+    norm = math.sqrt(num_features / (PRIOR["variance"] * variance))
     width = min(max(num_features, 32), 256)
     online = num_epochs is None
     return make_config(
@@ -83,7 +85,7 @@ def coder_config(
             "num_latents": settings.n_components,
             "num_samples": settings.n_samples,
             "sparsity": settings.sparsity if METHODS[settings.method].has_sparsity else None,
-            "kl_weight": 2 * settings.noise / num_features,
+            "kl_weight": 2 * settings.kl_weight * norm / num_features,
             "seeds": (0,),
             "data": {"num_train": batch_size * steps_per_epoch},
             "prior": PRIOR,
@@ -100,7 +102,7 @@ def coder_config(
                 "optimizer": "adam",
                 "learning_rate": DICTIONARY_RATE,
                 "decay": 1.0 if num_epochs is None else LAST_RATE ** (1 / num_epochs),
-                "initial_norm": math.sqrt(num_features / (PRIOR["variance"] * variance)),
+                "initial_norm": norm,
                 "frobenius": 0.0,
             },
         }
@@ -123,7 +125,7 @@ class Coder(NamedTuple):
       optimizer: of all parameters.
       loss: what training descends.
       prepare: data as they are.
-      codes: `(parameters, statistics, data [B, D], key) -> codes [B, K]`, compiled for each B.
+      codes: `(parameters, statistics, data [B, D], key) -> codes [B, K]`, compiled; not for FISTA.
       probability: `(parameters, statistics, data [B, D]) -> P(code != 0)`, [B, K]; not for FISTA.
     """
 
@@ -144,11 +146,10 @@ def make_coder(config: Config, num_features: int) -> Coder:
       num_features: D.
     """
     model = tracked_model(config, num_features)
-    solve = partial(solve_tracked, limits=TRAINING_LIMITS)
     return Coder(
         model=model,
         optimizer=build_optimizer(config, config.steps_per_epoch),
-        loss=build_loss(config, model, solve),
+        loss=build_loss(config, model, solve_tracked),
         prepare=make_prepare((1, num_features), mirrored=False),
         codes=jax.jit(partial(infer_codes, model=model, config=config)),
         probability=jax.jit(partial(support_probability, model=model)),
@@ -195,12 +196,10 @@ def solve_tracked(
     statistics: Statistics,
     data: Float[Array, "B D"],
     penalty: Float[Array, ""],
-    *,
-    limits: dict[str, Any],
 ) -> Float[Array, "B K"]:
     """FISTA's codes at the controller's penalty, in units of `penalty`."""
     tracking = penalty * jnp.exp(statistics.generator["control"])
-    return fista(data, parameters.generator, tracking, **limits).codes
+    return fista(data, parameters.generator, tracking, **TRAINING_LIMITS).codes
 
 
 def content_keys(key: Key[Array, ""], data: Float[Array, "B D"]) -> Key[Array, " B"]:
@@ -227,11 +226,7 @@ def infer_codes(
     model: Model,
     config: Config,
 ) -> Float[Array, "B K"]:
-    """The best of J codes of each datum (eq. 9), or FISTA's where the method has no encoder."""
-    if model.posterior is None:
-        return solve_tracked(
-            parameters, statistics, data, jnp.float32(config.fista.penalty), limits=CODING_LIMITS
-        )
+    """The best of J codes of each datum (eq. 9)."""
     heads, _ = model.encode(parameters, statistics, data)
     return best_draws(
         model,
@@ -244,6 +239,13 @@ def infer_codes(
         final_annealing(config),
         max(1, DRAWN_NUMBERS // (data.shape[0] * config.num_latents)),
     )[0]
+
+
+def lasso(
+    data: Float[np.ndarray, "B D"], dictionary: Float[np.ndarray, "K D"], penalty: float
+) -> Float[Array, "B K"]:
+    """FISTA's codes, exact to a duality gap of a ten-thousandth of the objective."""
+    return fista(data, dictionary, penalty, **CODING_LIMITS).codes
 
 
 def support_probability(
@@ -265,6 +267,27 @@ def refined(
     return fista(
         data, dictionary, penalty, tolerance=0.0, max_iterations=steps, initial_codes=codes
     ).codes
+
+
+def penalty_for(
+    share: Callable[[float], float], sparsity: float, highest: float, halvings: int = 20
+) -> float:
+    """The penalty at which a share of non-zeros is the wanted one, by bisection of its logarithm.
+
+    Args:
+      share: penalty -> share of non-zeros, which falls as the penalty grows.
+      sparsity: wanted share.
+      highest: a penalty at which the share is zero.
+      halvings: of a range of six powers of ten.
+    """
+    low, high = math.log(highest) - 6 * math.log(10), math.log(highest)
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        if share(math.exp(middle)) > sparsity:
+            low = middle
+        else:
+            high = middle
+    return math.exp((low + high) / 2)
 
 
 def packed(state: TrainState) -> TrainState:

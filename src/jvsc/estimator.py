@@ -17,8 +17,10 @@ from jvsc.coder import (
     Coder,
     CoderSettings,
     coder_config,
+    lasso,
     make_coder,
     packed,
+    penalty_for,
     refined,
     unpacked,
     usable_batch_size,
@@ -34,10 +36,12 @@ from jvsc.state import TrainState, init_states
 # Without `max_iter` a fit takes about so many steps, but at most so many passes over the data.
 DEFAULT_STEPS = 3000
 MOST_PASSES = 200
+# Data whose share of non-zeros decides `penalty_`.
+CALIBRATION_ROWS = 1024
 
 
 def has_posterior(estimator: "SparseCoder") -> bool:
-    """Whether the estimator's method has a posterior; said as scikit-learn's `available_if` asks."""
+    """Whether the method has a posterior; if not, an AttributeError, as `available_if` asks."""
     method = METHODS.get(estimator.method)
     if method is None or method.posterior is None:
         raise AttributeError(f"method={estimator.method!r} has no posterior, so no probabilities")
@@ -47,8 +51,8 @@ def has_posterior(estimator: "SparseCoder") -> bool:
 class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Learns a dictionary, and an encoder whose codes are exactly zero in most latents.
 
-    Data of any scale serve: they are centred by their mean and divided by one scale, which gives the
-    columns a mean variance of one. `components_` and `inverse_transform` undo that.
+    Data of any scale serve: they are centred by their mean and divided by one scale, which gives
+    the columns a mean variance of one. `components_` and `inverse_transform` undo that.
 
     Args:
       n_components: K, atoms of the dictionary.
@@ -59,8 +63,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
       n_samples: J, codes drawn for each datum, of which the best one counts (eq. 9).
       refine_steps: proximal-gradient steps from the best draw, towards the lasso's optimum at a
         penalty (`penalty_`) for which the share of non-zeros is still `sparsity`.
-      noise: share of the variance that may stay unexplained; less weighs the divergence less
-        (beta = 2 noise / D).
+      kl_weight: weight of the divergence; less lets codes leave the prior and reconstruct more, and
+        too little lets training diverge. At 1 the divergence holds a latent's size as firmly as a
+        residual of unit variance pulls at it.
       max_iter: passes over the data; by default as many as make about 3,000 steps, at most 200.
       batch_size: data a step; less where there are fewer.
       sparse_output: whether `transform` returns a SciPy CSR array.
@@ -86,7 +91,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         n_samples=20,
         refine_steps=0,
         *,
-        noise=0.05,
+        kl_weight=0.5,
         max_iter=None,
         batch_size=128,
         sparse_output=False,
@@ -97,7 +102,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.sparsity = sparsity
         self.n_samples = n_samples
         self.refine_steps = refine_steps
-        self.noise = noise
+        self.kl_weight = kl_weight
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.sparse_output = sparse_output
@@ -159,7 +164,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             config,
             coder,
             state,
-            self._rows(data[np.arange(-(-len(data) // batch) * batch) % len(data)]),
+            self._rows(data, -(-len(data) // batch) * batch),
             1,
         )
         self.n_iter_ += 1
@@ -278,8 +283,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.mean_, self.scale_ = centre_and_scale(data)
         self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _rows(self, data: np.ndarray) -> StandardisedRows:
-        return StandardisedRows(data, self.mean_, self.scale_)
+    def _rows(self, data: np.ndarray, count: int | None = None) -> StandardisedRows:
+        return StandardisedRows(data, self.mean_, self.scale_, count)
 
     def _train(
         self, config: Config, coder: Coder, state: TrainState, rows: StandardisedRows, passes: int
@@ -294,13 +299,14 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         feed: Feed = streamed_feed(
             rows, coder.loss, coder.optimizer, config.batch_size, coder.prepare, mesh, state.key
         )
-        for _ in range(passes):
+        state, metrics = feed.run_epoch(state)
+        for _ in range(passes - 1):
             state, metrics = feed.run_epoch(state)
         loss = float(metrics.loss[0, -1])
         dictionary = np.asarray(state.parameters.generator[0])
         if not (math.isfinite(loss) and np.isfinite(dictionary).all()):
             raise DivergenceError(
-                f"the loss became {loss} in training; raise noise (now {self.noise}), or look "
+                f"the loss became {loss} in training; raise kl_weight (now {self.kl_weight}), or look "
                 "for outliers in the data"
             )
         self.n_steps_ = int(state.step[0])
@@ -310,7 +316,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._config, self._state = config, packed(state)
 
     def _coder(self) -> tuple[Coder, Any, Any]:
-        coder = make_coder(self._config, self.n_features_in_)
+        coder = make_coder(self._config, len(self.mean_))
         first = partial(jax.tree.map, lambda leaf: leaf[0])
         return coder, first(self._state.parameters), first(self._state.statistics)
 
@@ -325,6 +331,25 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             yield np.asarray(codes)[:count], rows[:count]
 
     def _calibrate(self, data: np.ndarray) -> None:
-        """Finds the penalty at which codes of the data fitted have the wanted non-zeros."""
-        if METHODS[self.method].posterior is None:
-            self.penalty_ = float(np.exp(self._state.statistics.generator["control"][0]))
+        """Finds the penalty at which codes of data fitted have the wanted share of non-zeros."""
+        coder, parameters, statistics = self._coder()
+        if coder.model.posterior is not None and not self.refine_steps:
+            return
+        places = np.linspace(0, len(data) - 1, min(len(data), CALIBRATION_ROWS), dtype=int)
+        rows, count = next(self._rows(data[places]).chunks())
+        dictionary = parameters.generator
+        highest = float(np.max(np.abs(rows @ dictionary.T)))
+        if not highest:
+            highest = 1.0
+        start = None
+        if coder.model.posterior is not None:
+            start = coder.codes(parameters, statistics, rows, jax.random.key(self._seed))
+
+        def share(penalty: float) -> float:
+            if start is None:
+                codes = lasso(rows, dictionary, penalty)
+            else:
+                codes = refined(rows, dictionary, start, penalty, self.refine_steps)
+            return float(np.mean(np.asarray(codes)[:count] != 0))
+
+        self.penalty_ = penalty_for(share, self.sparsity, highest)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from sklearn.preprocessing import StandardScaler
 
 # Of the original data, and of the codes and draws made of them, held at once.
@@ -16,6 +16,12 @@ class StandardisedRows:
     """A matrix whose rows are centred, scaled and made float32 when they are read.
 
     Every row is computed in float64, so one datum gives the same bits whatever type holds it.
+
+    Args:
+      data: the matrix.
+      mean: what is subtracted from each column.
+      scale: what is divided by.
+      count: how many rows there are; more than the data's begin again with the first.
     """
 
     def __init__(
@@ -23,22 +29,24 @@ class StandardisedRows:
         data: Shaped[np.ndarray, "N D"],
         mean: Float[np.ndarray, " D"],
         scale: float,
+        count: int | None = None,
     ):
         self.data, self.mean, self.scale = data, mean, scale
-        self.shape, self.itemsize = data.shape, np.dtype(np.float32).itemsize
+        self.shape = (len(data) if count is None else count, data.shape[1])
+        self.itemsize = np.dtype(np.float32).itemsize
 
     def __len__(self) -> int:
-        return len(self.data)
+        return self.shape[0]
 
-    def __getitem__(self, rows) -> Float[np.ndarray, "n D"]:
-        chosen = np.asarray(self.data[rows], np.float64)
+    def __getitem__(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n D"]:
+        chosen = np.asarray(self.data[rows % len(self.data)], np.float64)
         return ((chosen - self.mean) / self.scale).astype(np.float32)
 
     def chunks(self) -> Iterator[tuple[Float[np.ndarray, "c D"], int]]:
         """Consecutive rows, filled up with zeros, and how many of them are the data's."""
         size = next((size for size in CHUNK_ROWS if size >= len(self)), CHUNK_ROWS[-1])
         for first in range(0, len(self), size):
-            rows = self[first : first + size]
+            rows = self[np.arange(first, min(first + size, len(self)))]
             yield np.pad(rows, ((0, size - len(rows)), (0, 0))), len(rows)
 
 

@@ -1,8 +1,8 @@
 """Holds the share of non-zeros near a wanted one while a model trains.
 
 A controller moves one number (a threshold, a spike's bias, a penalty) by a small step whenever a
-batch has too many or too few non-zeros. It lives where batch normalisation has its running averages,
-so the trainer carries it as it does those, and it passes no gradient.
+batch has too many or too few non-zeros. It lives where batch normalisation has its running
+averages, so the trainer carries it as it does those, and it passes no gradient.
 """
 
 import math

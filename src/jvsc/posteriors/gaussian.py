@@ -57,7 +57,7 @@ def gaussian(variance: float = 0.1) -> LocationScale:
         return prior + 0.5 * (heads["log_variance"] + noise**2 * jnp.exp(-heads["log_variance"]))
 
     def tail(size: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
-        return 2 * norm.cdf(-size * jnp.exp(-heads["log_variance"] / 2))
+        return 2 * norm.cdf(-jnp.asarray(size) * jnp.exp(-heads["log_variance"] / 2))
 
     def quantile(probability: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
         return norm.ppf((1 + jnp.asarray(probability)) / 2) * jnp.exp(heads["log_variance"] / 2)
