@@ -21,7 +21,7 @@ from jvsc.objective import best_draws
 from jvsc.parallel import DATA_AXIS
 from jvsc.posteriors import METHODS, LocationScale, Posterior, gaussian, laplacian, thresholded
 from jvsc.solvers import fista
-from jvsc.state import TrainState
+from jvsc.state import TrainState, init_state
 from jvsc.thresholds import tracked
 from jvsc.tracking import (
     Adjust,
@@ -125,6 +125,7 @@ class Coder(NamedTuple):
       optimizer: of all parameters.
       loss: what training descends.
       prepare: data as they are.
+      init: `keys [S] -> TrainState` before the first step, compiled.
       codes: `(parameters, statistics, data [B, D], key) -> codes [B, K]`, compiled; not for FISTA.
       probability: `(parameters, statistics, data [B, D]) -> P(code != 0)`, [B, K]; not for FISTA.
     """
@@ -133,6 +134,7 @@ class Coder(NamedTuple):
     optimizer: optax.GradientTransformation
     loss: Loss
     prepare: Prepare
+    init: Any
     codes: Any
     probability: Any
 
@@ -146,11 +148,13 @@ def make_coder(config: Config, num_features: int) -> Coder:
       num_features: D.
     """
     model = tracked_model(config, num_features)
+    optimizer = build_optimizer(config, config.steps_per_epoch)
     return Coder(
         model=model,
-        optimizer=build_optimizer(config, config.steps_per_epoch),
+        optimizer=optimizer,
         loss=build_loss(config, model, solve_tracked),
         prepare=make_prepare((1, num_features), mirrored=False),
+        init=jax.jit(jax.vmap(partial(init_state, model=model, optimizer=optimizer))),
         codes=jax.jit(partial(infer_codes, model=model, config=config)),
         probability=jax.jit(partial(support_probability, model=model)),
     )
@@ -245,7 +249,7 @@ def lasso(
     data: Float[np.ndarray, "B D"], dictionary: Float[np.ndarray, "K D"], penalty: float
 ) -> Float[Array, "B K"]:
     """FISTA's codes, exact to a duality gap of a ten-thousandth of the objective."""
-    return fista(data, dictionary, penalty, **CODING_LIMITS).codes
+    return fista(jnp.asarray(data), jnp.asarray(dictionary), penalty, **CODING_LIMITS).codes
 
 
 def support_probability(
@@ -257,15 +261,20 @@ def support_probability(
 
 
 def refined(
-    data: Float[Array, "B D"],
-    dictionary: Float[Array, "K D"],
+    data: Float[np.ndarray, "B D"],
+    dictionary: Float[np.ndarray, "K D"],
     codes: Float[Array, "B K"],
     penalty: float,
     steps: int,
 ) -> Float[Array, "B K"]:
     """Codes after so many proximal-gradient steps on objective (10) from given ones."""
     return fista(
-        data, dictionary, penalty, tolerance=0.0, max_iterations=steps, initial_codes=codes
+        jnp.asarray(data),
+        jnp.asarray(dictionary),
+        penalty,
+        tolerance=0.0,
+        max_iterations=steps,
+        initial_codes=codes,
     ).codes
 
 

@@ -31,7 +31,7 @@ from jvsc.feed import Feed, streamed_feed
 from jvsc.parallel import DATA_AXIS, replicate
 from jvsc.posteriors import METHODS
 from jvsc.rows import StandardisedRows, centre_and_scale
-from jvsc.state import TrainState, init_states
+from jvsc.state import TrainState
 
 # Without `max_iter` a fit takes about so many steps, but at most so many passes over the data.
 DEFAULT_STEPS = 3000
@@ -91,7 +91,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         n_samples=20,
         refine_steps=0,
         *,
-        kl_weight=0.5,
+        kl_weight=0.3,
         max_iter=None,
         batch_size=128,
         sparse_output=False,
@@ -128,7 +128,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.n_iter_ = settings.max_iter or min(math.ceil(DEFAULT_STEPS / steps), MOST_PASSES)
         config = coder_config(settings, data.shape[1], batch, steps, self.n_iter_)
         coder = make_coder(config, data.shape[1])
-        state = init_states((self._seed,), coder.model, coder.optimizer)
+        state = coder.init(jax.random.key(self._seed)[None])
         self._train(config, coder, state, self._rows(data), self.n_iter_)
         self._calibrate(data)
         return self
@@ -156,10 +156,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         batch = usable_batch_size(settings.batch_size, len(data))
         config = coder_config(settings, data.shape[1], batch)
         coder = make_coder(config, data.shape[1])
-        if begins:
-            state = init_states((self._seed,), coder.model, coder.optimizer)
-        else:
-            state = unpacked(self._state)
+        state = coder.init(jax.random.key(self._seed)[None]) if begins else unpacked(self._state)
         self._train(
             config,
             coder,
@@ -225,7 +222,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
           ValueError: for codes of another width.
         """
         check_is_fitted(self)
-        codes = check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
+        kinds: Any = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
+        codes = check_array(X, **kinds)
         if codes.shape[1] != len(self.components_):
             raise ValueError(
                 f"codes have {codes.shape[1]} columns, but SparseCoder has "
@@ -272,7 +270,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return settings
 
     def _check(self, X, reset: bool, **limits) -> np.ndarray:
-        return validate_data(self, X, reset=reset, dtype="numeric", **limits)
+        data: Any = validate_data(self, X, reset=reset, dtype="numeric", **limits)
+        return data
 
     def _check_fitted(self, X) -> np.ndarray:
         check_is_fitted(self)
@@ -306,8 +305,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         dictionary = np.asarray(state.parameters.generator[0])
         if not (math.isfinite(loss) and np.isfinite(dictionary).all()):
             raise DivergenceError(
-                f"the loss became {loss} in training; raise kl_weight (now {self.kl_weight}), or look "
-                "for outliers in the data"
+                f"the loss became {loss} in training; raise kl_weight (now {self.kl_weight}), or "
+                "look for outliers in the data"
             )
         self.n_steps_ = int(state.step[0])
         self.components_ = (dictionary * self.scale_).astype(

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 # Of the original data, and of the codes and draws made of them, held at once.
 CHUNK_BYTES = 1 << 24
 # A chunk is filled up to one of these sizes, so that few sizes are compiled.
-CHUNK_ROWS = (16, 128, 1024)
+CHUNK_ROWS = (128, 1024)
 
 
 class StandardisedRows:

@@ -24,8 +24,11 @@ Tail = Callable[[ArrayLike, Heads], Float[Array, "*B K"]]
 
 # Concentration and rate outside this range overflow float32 in the density (appendix B).
 LOG_GAMMA_PARAMETER_RANGE = (math.log(1e-6), math.log(1e6))
-# Nodes and weights of a mean over [0, 1].
-LEGENDRE = tuple(np.float32(values / 2) for values in (leggauss(64)[0] + 1, leggauss(64)[1]))
+# Nodes and weights of a mean over probabilities q in [0, 1]: Legendre's in q^(1/3), which are dense
+# near zero, where quantiles grow without bound.
+_NODES, _WEIGHTS = leggauss(64)
+PROBABILITIES = np.float32(((_NODES + 1) / 2) ** 3)
+PROBABILITY_WEIGHTS = np.float32(_WEIGHTS / 2 * 3 * ((_NODES + 1) / 2) ** 2)
 
 
 def soft_threshold(
@@ -231,12 +234,13 @@ def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Th
         del tail
         shape, rate = parameters(heads)
 
-        # E over |noise| of the Gamma distribution function, by its quantiles at Legendre's nodes.
+        # E over |noise| of the Gamma distribution function, by the quantiles of |noise|.
         def add(total, node):
-            u, weight = node
-            return total + weight * gammainc(shape, rate * quantile(u, heads)), None
+            probability, weight = node
+            return total + weight * gammainc(shape, rate * quantile(probability, heads)), None
 
-        return jax.lax.scan(add, jnp.zeros_like(shape), LEGENDRE)[0]
+        nodes = (PROBABILITIES, PROBABILITY_WEIGHTS)
+        return jax.lax.scan(add, jnp.zeros_like(shape), nodes)[0]
 
     at_prior = {
         "log_concentration": math.log(concentration),

@@ -64,7 +64,7 @@ class LocationScale(NamedTuple):
       kl: `heads -> KL(q || p)` for each latent, [..., K].
       log_ratio: `(noise, heads) -> log p(loc + noise) - log q(loc + noise)` for each latent.
       tail: `(size, heads) -> P(|noise| > size)` for each latent, `size` broadcast against it.
-      quantile: `(u, heads) -> size` with `P(|noise| <= size) = u`, its inverse.
+      quantile: `(probability, heads) -> size` with `P(|noise| > size) = probability`, its inverse.
     """
 
     prior: dict[str, float]

@@ -60,7 +60,7 @@ def gaussian(variance: float = 0.1) -> LocationScale:
         return 2 * norm.cdf(-jnp.asarray(size) * jnp.exp(-heads["log_variance"] / 2))
 
     def quantile(probability: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
-        return norm.ppf((1 + jnp.asarray(probability)) / 2) * jnp.exp(heads["log_variance"] / 2)
+        return -norm.ppf(jnp.asarray(probability) / 2) * jnp.exp(heads["log_variance"] / 2)
 
     prior = {"loc": 0.0, "log_variance": math.log(variance)}
     return LocationScale(prior, noise, kl, log_ratio, tail, quantile)

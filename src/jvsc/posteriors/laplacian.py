@@ -74,7 +74,7 @@ def laplacian(scale: float = 0.1) -> LocationScale:
         return jnp.where(standard < LARGEST_STANDARD_NOISE, jnp.exp(-standard), 0.0)
 
     def quantile(probability: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
-        standard = jnp.minimum(-jnp.log1p(-jnp.asarray(probability)), LARGEST_STANDARD_NOISE)
+        standard = jnp.minimum(-jnp.log(jnp.asarray(probability)), LARGEST_STANDARD_NOISE)
         return standard * jnp.exp(heads["log_scale"])
 
     prior = {"loc": 0.0, "log_scale": math.log(scale)}
