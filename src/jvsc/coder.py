@@ -279,7 +279,7 @@ def refined(
 
 
 def penalty_for(
-    share: Callable[[float], float], sparsity: float, highest: float, halvings: int = 20
+    share: Callable[[float], float], sparsity: float, highest: float, halvings: int = 12
 ) -> float:
     """The penalty at which a share of non-zeros is the wanted one, by bisection of its logarithm.
 
@@ -287,9 +287,9 @@ def penalty_for(
       share: penalty -> share of non-zeros, which falls as the penalty grows.
       sparsity: wanted share.
       highest: a penalty at which the share is zero.
-      halvings: of a range of six powers of ten.
+      halvings: of a range of three powers of ten.
     """
-    low, high = math.log(highest) - 6 * math.log(10), math.log(highest)
+    low, high = math.log(highest) - 3 * math.log(10), math.log(highest)
     for _ in range(halvings):
         middle = (low + high) / 2
         if share(math.exp(middle)) > sparsity:

@@ -26,7 +26,7 @@ from jvsc.coder import (
     usable_batch_size,
 )
 from jvsc.config import Config, check_method, validated
-from jvsc.errors import DivergenceError
+from jvsc.errors import DivergenceError, UserError
 from jvsc.feed import Feed, streamed_feed
 from jvsc.parallel import DATA_AXIS, replicate
 from jvsc.posteriors import METHODS
@@ -36,6 +36,8 @@ from jvsc.state import TrainState
 # Without `max_iter` a fit takes about so many steps, but at most so many passes over the data.
 DEFAULT_STEPS = 3000
 MOST_PASSES = 200
+# Read ahead from the data at once; small, so that much larger data than memory serve.
+SEGMENT_BYTES = 1 << 20
 # Data whose share of non-zeros decides `penalty_`.
 CALIBRATION_ROWS = 1024
 
@@ -296,7 +298,14 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         state = replicate(state, mesh)
         feed: Feed = streamed_feed(
-            rows, coder.loss, coder.optimizer, config.batch_size, coder.prepare, mesh, state.key
+            rows,
+            coder.loss,
+            coder.optimizer,
+            config.batch_size,
+            coder.prepare,
+            mesh,
+            state.key,
+            SEGMENT_BYTES,
         )
         state, metrics = feed.run_epoch(state)
         for _ in range(passes - 1):
@@ -322,24 +331,33 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _codes(self, data: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Codes of consecutive rows, and the rows themselves, centred and scaled."""
         coder, parameters, statistics = self._coder()
+        if self.refine_steps and not hasattr(self, "penalty_"):
+            raise UserError(
+                f"refine_steps is {self.refine_steps} but was 0 in the fit, which finds their "
+                "penalty; fit again"
+            )
         key = jax.random.key(self._seed)
         for rows, count in self._rows(data).chunks():
-            codes = coder.codes(parameters, statistics, rows, key)
-            if self.refine_steps and METHODS[self.method].posterior is not None:
-                codes = refined(rows, parameters.generator, codes, self.penalty_, self.refine_steps)
+            if coder.model.posterior is None:
+                codes = lasso(rows, parameters.generator, self.penalty_)
+            else:
+                codes = coder.codes(parameters, statistics, rows, key)
+                if self.refine_steps:
+                    codes = refined(
+                        rows, parameters.generator, codes, self.penalty_, self.refine_steps
+                    )
             yield np.asarray(codes)[:count], rows[:count]
 
     def _calibrate(self, data: np.ndarray) -> None:
         """Finds the penalty at which codes of data fitted have the wanted share of non-zeros."""
+        self.__dict__.pop("penalty_", None)
         coder, parameters, statistics = self._coder()
         if coder.model.posterior is not None and not self.refine_steps:
             return
         places = np.linspace(0, len(data) - 1, min(len(data), CALIBRATION_ROWS), dtype=int)
         rows, count = next(self._rows(data[places]).chunks())
         dictionary = parameters.generator
-        highest = float(np.max(np.abs(rows @ dictionary.T)))
-        if not highest:
-            highest = 1.0
+        highest = float(np.max(np.abs(rows @ dictionary.T))) or 1.0
         start = None
         if coder.model.posterior is not None:
             start = coder.codes(parameters, statistics, rows, jax.random.key(self._seed))

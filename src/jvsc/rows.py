@@ -39,8 +39,11 @@ class StandardisedRows:
         return self.shape[0]
 
     def __getitem__(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n D"]:
+        # Chosen by an array of numbers, so a copy that may be changed.
         chosen = np.asarray(self.data[rows % len(self.data)], np.float64)
-        return ((chosen - self.mean) / self.scale).astype(np.float32)
+        chosen -= self.mean
+        chosen /= self.scale
+        return chosen.astype(np.float32)
 
     def chunks(self) -> Iterator[tuple[Float[np.ndarray, "c D"], int]]:
         """Consecutive rows, filled up with zeros, and how many of them are the data's."""
