@@ -43,6 +43,9 @@ ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3
 # Scale of the Laplacian prior and variance of the Gaussian with its variance; codes are in these
 # units, and nothing depends on them: the dictionary's start is made to fit.
 PRIOR = {"scale": 1.0, "variance": 2.0}
+# Share of non-zeros that a training begins with. While most latents are zero the straight-through
+# gradient, which reaches them all, would first drive the codes to many times the data.
+START_SHARE = 0.9
 # The dictionary's last learning rate, as a share of its first.
 LAST_RATE = 0.1
 
@@ -70,11 +73,13 @@ def coder_config(
 ) -> Config:
     """A run's settings for an estimator's; without `num_epochs` its rates stay constant.
 
-    The dictionary starts where codes of the prior have the data's variance, one a column.
+    The dictionary starts where codes of the prior have the data's variance, one a column. The KL is
+    weighed against a dictionary that has it with the wanted share of non-zeros.
     """
-    has_sparsity = METHODS[settings.method].has_sparsity or settings.method == "fista"
-    variance = settings.n_components * (settings.sparsity if has_sparsity else 1.0)
-    norm = math.sqrt(num_features / (PRIOR["variance"] * variance))
+    lasso_codes = settings.method == "fista"
+    has_sparsity = METHODS[settings.method].has_sparsity
+    share = settings.sparsity if has_sparsity or lasso_codes else START_SHARE
+    norm = math.sqrt(num_features / (PRIOR["variance"] * settings.n_components * share))
     width = min(max(num_features, 32), 256)
     online = num_epochs is None
     return make_config(
@@ -84,7 +89,7 @@ def coder_config(
             "batch_size": batch_size,
             "num_latents": settings.n_components,
             "num_samples": settings.n_samples,
-            "sparsity": settings.sparsity if METHODS[settings.method].has_sparsity else None,
+            "sparsity": settings.sparsity if has_sparsity else None,
             "kl_weight": 2 * settings.kl_weight * norm / num_features,
             "seeds": (0,),
             "data": {"num_train": batch_size * steps_per_epoch},
@@ -102,7 +107,7 @@ def coder_config(
                 "optimizer": "adam",
                 "learning_rate": DICTIONARY_RATE,
                 "decay": 1.0 if num_epochs is None else LAST_RATE ** (1 / num_epochs),
-                "initial_norm": norm,
+                "initial_norm": norm if lasso_codes else norm * (share / START_SHARE) ** 0.5,
                 "frobenius": 0.0,
             },
         }
@@ -184,10 +189,20 @@ def tracked_posterior(
     if config.method in bases:
         base = bases[config.method]
         tracking = thresholded(base, tracked(), constants.estimator)
-        return tracking, set_threshold, math.log(constants.threshold)
+        return tracking, set_threshold, math.log(method_threshold(config, START_SHARE))
     if method.threshold_of is not None:
-        return posterior, scale_threshold, 0.0
-    return posterior, (lower_spike if method.has_sparsity else None), 0.0
+        ratio = method_threshold(config, START_SHARE) / constants.threshold
+        return posterior, scale_threshold, math.log(ratio)
+    if method.has_sparsity:
+        return posterior, lower_spike, math.log(constants.sparsity / START_SHARE)
+    return posterior, None, 0.0
+
+
+def method_threshold(config: Config, sparsity: float) -> float:
+    """The analytic rule of a method that has one (appendix D)."""
+    threshold_of = METHODS[config.method].threshold_of
+    assert threshold_of is not None
+    return threshold_of(sparsity, config.hyperparameters())
 
 
 def initial_log_penalty(config: Config) -> float:
