@@ -62,7 +62,7 @@ def patches() -> tuple[np.ndarray, np.ndarray]:
     """Training and validation patches [N, 256]: of JVSC_IMAGES, else of the bundled photographs."""
     images = os.environ.get("JVSC_IMAGES", "")
     dataset = build_dataset(settings("patches.py:fista", {"data.path": images}))
-    return dataset.train, dataset.validation
+    return np.asarray(dataset.train), dataset.validation
 
 
 def settings(config_file: str, overrides: dict[str, Any]) -> Config:

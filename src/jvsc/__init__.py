@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 from jvsc.errors import UserError
 
 if TYPE_CHECKING:
+    from jvsc.estimator import SparseCoder
     from jvsc.trained import load
 
-__all__ = ["UserError", "load"]
+__all__ = ["SparseCoder", "UserError", "load"]
 
 # What brings in JAX and the networks is imported when it is asked for.
-_HOMES = {"load": "jvsc.trained"}
+_HOMES = {"SparseCoder": "jvsc.estimator", "load": "jvsc.trained"}
 
 
 def __getattr__(name: str) -> Any:

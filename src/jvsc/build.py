@@ -151,13 +151,16 @@ def build_autoencoder(
 
 
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """The encoder's optimiser on one cycle, and the dictionary's own; networks share the former."""
+    """The encoder's optimiser, and the dictionary's own; networks share the former."""
     settings = config.encoder
-    cycle = schedules.one_cycle(settings.learning_rate, config.num_epochs * steps_per_epoch)
-    if settings.optimizer == "adam":
-        steps = optax.adam(cycle, b1=settings.momentum, b2=0.999)
+    if settings.schedule == "constant":
+        rate = optax.constant_schedule(settings.learning_rate)
     else:
-        steps = optax.sgd(cycle, momentum=settings.momentum, nesterov=True)
+        rate = schedules.one_cycle(settings.learning_rate, config.num_epochs * steps_per_epoch)
+    if settings.optimizer == "adam":
+        steps = optax.adam(rate, b1=settings.momentum, b2=0.999)
+    else:
+        steps = optax.sgd(rate, momentum=settings.momentum, nesterov=True)
     before: list[optax.GradientTransformation] = []
     if settings.max_gradient_norm is not None:
         before.append(optax.clip_by_global_norm(settings.max_gradient_norm))
@@ -272,14 +275,20 @@ def build_bound(config: Config, model: Model) -> Callable:
     )
 
 
-def build_loss(config: Config, model: Model) -> Loss:
-    """The loss that the run's training descends."""
+def build_loss(config: Config, model: Model, solve: Solve | None = None) -> Loss:
+    """The loss that the run's training descends.
+
+    Args:
+      config: the run's settings.
+      model: the method.
+      solve: codes of a method without encoder; by default those of `build_solve`.
+    """
     if model.autoencoder is not None:
         return build_autoencoder_loss(config, model, model.autoencoder)
     frobenius = 0.0 if is_network(config) else config.generator.frobenius
     if model.posterior is None:
         settings = config.fista
-        solve = build_solve(config, model, settings.tolerance, settings.max_iterations)
+        solve = solve or build_solve(config, model, settings.tolerance, settings.max_iterations)
         loss = partial(sparse_coding_loss, model=model, solve=solve, frobenius=frobenius)
 
         def fista_loss(

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import ml_collections
 import pydantic
@@ -23,6 +23,13 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    if TYPE_CHECKING:  # pydantic makes it for what is frozen, unseen by type checkers
+
+        def __hash__(self) -> int: ...
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
 
 class DataConfig(Section):
     """Which data, and how much of it."""
@@ -40,7 +47,7 @@ class DataConfig(Section):
 
 
 class EncoderConfig(Section):
-    """Encoder's optimiser on one cycle: SGD with Nesterov's momentum, or Adam.
+    """Encoder's optimiser, on one cycle by default: SGD with Nesterov's momentum, or Adam.
 
     Adam's first decay rate is the momentum. A generator that is a network, and a sparse
     autoencoder's, take the same steps. `hidden` are the widths of an encoder of dense layers,
@@ -48,11 +55,12 @@ class EncoderConfig(Section):
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    hidden: tuple[PositiveInt, ...] = (512, 1024, 512, 256)
     learning_rate: PositiveFloat = 0.01
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_gradient_norm: PositiveFloat | None = None
-    hidden: tuple[PositiveInt, ...] = (512, 1024, 512, 256)
     start_at_prior: bool = False
 
 
@@ -295,8 +303,21 @@ def make_config(settings: Mapping[str, Any]) -> Config:
     Raises:
       UserError: one line naming the key, what was given and what is allowed.
     """
+    return validated(Config, settings)
+
+
+def validated(kind: type[AnySection], settings: Mapping[str, Any]) -> AnySection:
+    """Settings of some kind.
+
+    Args:
+      kind: which.
+      settings: its fields.
+
+    Raises:
+      UserError: one line naming the key, what was given and what is allowed.
+    """
     try:
-        return Config.model_validate(_tuples(settings))
+        return kind.model_validate(_tuples(settings))
     except pydantic.ValidationError as error:
         raise UserError("; ".join(_explain(problem) for problem in error.errors())) from None
 

@@ -1,6 +1,7 @@
 """An epoch's steps as one compiled program: shuffle, loop, update; seeds by vmap."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -135,6 +136,7 @@ def make_steps(
     return _compile(jax.vmap(one_seed, in_axes=(0, 0, None, None, None)), mesh, PartitionSpec())
 
 
+@lru_cache(maxsize=32)
 def make_streamed_steps(
     loss: Loss, optimizer: optax.GradientTransformation, prepare: Prepare, mesh: Mesh
 ) -> Steps:
@@ -145,6 +147,8 @@ def make_streamed_steps(
       optimizer: of all parameters.
       prepare: makes a batch of data as they are stored.
       mesh: the devices that share each batch.
+
+    The same arguments give the same program, compiled once.
 
     Returns:
       As `make_steps`, but of the segment's batches [S, steps, B, D], spread over B. Segments are of

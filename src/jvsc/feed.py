@@ -1,9 +1,10 @@
 """How an epoch gets its data: from the device where they fit, else streamed by Grain."""
 
+import math
 import os
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import grain
 import jax
@@ -14,7 +15,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, Shaped
 
 from jvsc.batches import Prepare
-from jvsc.data.rows import Rows
 from jvsc.epoch import Loss, epoch_order, make_steps, make_streamed_steps, no_metrics
 from jvsc.objective import StepMetrics
 from jvsc.parallel import DATA_AXIS, replicate
@@ -23,6 +23,21 @@ from jvsc.state import TrainState
 # Bytes sent to the devices at once, and how many such segments are read ahead.
 SEGMENT_BYTES = 1 << 26
 READ_AHEAD = 2
+
+
+@runtime_checkable
+class Matrix(Protocol):
+    """A matrix [N, D] whose rows can be read by their numbers, such as an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def itemsize(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Shaped[np.ndarray, "n D"]: ...
 
 
 class Feed(NamedTuple):
@@ -48,15 +63,15 @@ class Feed(NamedTuple):
         return self.run_steps(states, self.begin(states), 0, self.num_steps)
 
 
-def fits_on_device(data: Shaped[np.ndarray | Rows, "N D"], fraction: float) -> bool:
+def fits_on_device(data: Matrix, fraction: float) -> bool:
     """Whether data take at most a share of the first device's memory (the host's on a CPU)."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return data.nbytes <= fraction * statistics.get("bytes_limit", host)
+    return math.prod(data.shape) * data.itemsize <= fraction * statistics.get("bytes_limit", host)
 
 
 def resident_feed(
-    data: Shaped[np.ndarray | Rows, "N D"],
+    data: Matrix,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     batch_size: int,
@@ -82,7 +97,7 @@ def _begin(states: TrainState, num_steps: int, mesh: Mesh) -> StepMetrics:
 
 
 def streamed_feed(
-    data: Shaped[np.ndarray | Rows, "N D"],
+    data: Matrix,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     batch_size: int,
@@ -114,13 +129,9 @@ def streamed_feed(
     mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     sharding = NamedSharding(mesh, PartitionSpec(None, None, DATA_AXIS))
 
-    @jax.jit
-    def orders(epoch: Int[Array, ""]) -> Int[Array, "S steps B"]:
-        return jax.vmap(lambda key: epoch_order(key, epoch, len(data), batch_size))(keys)
-
     @lru_cache(maxsize=2)
     def order_of(epoch: int) -> np.ndarray:
-        return np.asarray(orders(jnp.int32(epoch)))
+        return np.asarray(_orders(keys, jnp.int32(epoch), len(data), batch_size))
 
     def read(segment: int) -> np.ndarray:
         epoch, place = divmod(segment, num_steps // steps)
@@ -159,3 +170,10 @@ def streamed_feed(
 
     begin = partial(_begin, num_steps=num_steps, mesh=mesh)
     return Feed(num_steps, begin, run_steps, lambda: held[1], seek)
+
+
+@partial(jax.jit, static_argnames=("num_data", "batch_size"))
+def _orders(
+    keys: Key[Array, " S"], epoch: Int[Array, ""], num_data: int, batch_size: int
+) -> Int[Array, "S steps B"]:
+    return jax.vmap(lambda key: epoch_order(key, epoch, num_data, batch_size))(keys)

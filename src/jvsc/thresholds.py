@@ -7,7 +7,11 @@ from typing import Any, Literal, NamedTuple
 import distrax
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import gammainc
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
+from numpy.polynomial.legendre import leggauss
 from scipy.stats import norm
 
 from jvsc.errors import UserError
@@ -15,9 +19,16 @@ from jvsc.gamma import sample_standard_gamma
 
 Heads = dict[str, Float[Array, "*B K"]]
 Estimator = Literal["straight_through", "subgradient"]
+# (size, or a probability; heads) -> one value for each latent (see `posteriors.LocationScale`)
+Tail = Callable[[ArrayLike, Heads], Float[Array, "*B K"]]
 
 # Concentration and rate outside this range overflow float32 in the density (appendix B).
 LOG_GAMMA_PARAMETER_RANGE = (math.log(1e-6), math.log(1e6))
+# Nodes and weights of a mean over probabilities q in [0, 1]: Legendre's in q^(1/3), which are dense
+# near zero, where quantiles grow without bound.
+_NODES, _WEIGHTS = leggauss(64)
+PROBABILITIES = np.float32(((_NODES + 1) / 2) ** 3)
+PROBABILITY_WEIGHTS = np.float32(_WEIGHTS / 2 * 3 * ((_NODES + 1) / 2) ** 2)
 
 
 def soft_threshold(
@@ -140,12 +151,15 @@ class Threshold(NamedTuple):
       sample: `(key, heads of one datum) -> threshold`, scalar or [K].
       kl: `heads -> KL to the prior`, [..., K], as it enters the bound.
       log_ratio: `(threshold, heads) -> log p - log q` of a threshold drawn, [K]; not weighted.
+      exceeded: `(tail, quantile, heads) -> P(|noise| > threshold)`, [..., K], for noise of that
+        tail and quantile function.
     """
 
     prior: dict[str, float]
     sample: Callable[[Key[Array, ""], Heads], Float[Array, "#K"] | float]
     kl: Callable[[Heads], Float[Array, "*B K"] | float]
     log_ratio: Callable[[Any, Heads], Float[Array, " K"] | float]
+    exceeded: Callable[[Tail, Tail, Heads], Float[Array, "*B K"]]
 
 
 def fixed(threshold: float) -> Threshold:
@@ -157,7 +171,25 @@ def fixed(threshold: float) -> Threshold:
     if not threshold > 0:
         raise UserError(f"threshold is {threshold}; give a positive number")
     return Threshold(
-        {}, lambda key, heads: threshold, lambda heads: 0.0, lambda threshold, heads: 0.0
+        prior={},
+        sample=lambda key, heads: threshold,
+        kl=lambda heads: 0.0,
+        log_ratio=lambda threshold, heads: 0.0,
+        exceeded=lambda tail, quantile, heads: tail(threshold, heads),
+    )
+
+
+def tracked() -> Threshold:
+    """A threshold that comes with the heads, as `log_threshold`, but is not the encoder network's.
+
+    It has no prior: a training moves it so that a wanted share of the latents is not zero.
+    """
+    return Threshold(
+        prior={},
+        sample=lambda key, heads: jnp.exp(heads["log_threshold"]),
+        kl=lambda heads: 0.0,
+        log_ratio=lambda threshold, heads: 0.0,
+        exceeded=lambda tail, quantile, heads: tail(jnp.exp(heads["log_threshold"]), heads),
     )
 
 
@@ -198,11 +230,23 @@ def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Th
         posterior = distrax.Gamma(*parameters(heads))
         return jnp.asarray(prior.log_prob(threshold)) - jnp.asarray(posterior.log_prob(threshold))
 
+    def exceeded(tail: Tail, quantile: Tail, heads: Heads) -> Float[Array, "*B K"]:
+        del tail
+        shape, rate = parameters(heads)
+
+        # E over |noise| of the Gamma distribution function, by the quantiles of |noise|.
+        def add(total, node):
+            probability, weight = node
+            return total + weight * gammainc(shape, rate * quantile(probability, heads)), None
+
+        nodes = (PROBABILITIES, PROBABILITY_WEIGHTS)
+        return jax.lax.scan(add, jnp.zeros_like(shape), nodes)[0]
+
     at_prior = {
         "log_concentration": math.log(concentration),
         "log_rate": math.log(concentration / mean),
     }
-    return Threshold(at_prior, sample, kl, log_ratio)
+    return Threshold(at_prior, sample, kl, log_ratio, exceeded)
 
 
 def _check(sparsity: float, scale: float) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from jvsc.thresholds import Heads
+from jvsc.thresholds import Heads, Tail
 
 
 class Annealing(NamedTuple):
@@ -23,6 +24,7 @@ class Annealing(NamedTuple):
 
 Sample = Callable[[Key[Array, ""], Heads, Annealing], Float[Array, " K"]]
 Divergence = Callable[[Heads], Float[Array, "*B K"]]
+SupportProbability = Callable[[Heads], Float[Array, "*B K"]]
 # (key, heads, annealing) -> a draw's code [K], and log p(z) - log q(z) of each of its latents [K]
 WeighedSample = Callable[
     [Key[Array, ""], Heads, Annealing], tuple[Float[Array, " K"], Float[Array, " K"]]
@@ -38,12 +40,14 @@ class Posterior(NamedTuple):
       kl: `heads -> KL(q || p)` for each latent, [..., K].
       weighed_sample: `sample`'s draw with the log ratio of prior to posterior where the divergence
         acts: of the base sample and of an inferred threshold, for the importance-weighted bound.
+      support_probability: `heads -> P(code != 0)` of each latent, [..., K], without warm-up.
     """
 
     prior: dict[str, float]
     sample: Sample
     kl: Divergence
     weighed_sample: WeighedSample
+    support_probability: SupportProbability
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -59,12 +63,16 @@ class LocationScale(NamedTuple):
       noise: `(key, heads, annealing) -> scaled noise [K]` for one datum.
       kl: `heads -> KL(q || p)` for each latent, [..., K].
       log_ratio: `(noise, heads) -> log p(loc + noise) - log q(loc + noise)` for each latent.
+      tail: `(size, heads) -> P(|noise| > size)` for each latent, `size` broadcast against it.
+      quantile: `(probability, heads) -> size` with `P(|noise| > size) = probability`, its inverse.
     """
 
     prior: dict[str, float]
     noise: Sample
     kl: Divergence
     log_ratio: Callable[[Float[Array, " K"], Heads], Float[Array, " K"]]
+    tail: Tail
+    quantile: Tail
 
 
 def as_posterior(base: LocationScale) -> Posterior:
@@ -79,4 +87,7 @@ def as_posterior(base: LocationScale) -> Posterior:
         noise = base.noise(key, heads, annealing)
         return heads["loc"] + noise, base.log_ratio(noise, heads)
 
-    return Posterior(base.prior, sample, base.kl, weighed_sample)
+    def support_probability(heads: Heads) -> Float[Array, "*B K"]:
+        return jnp.ones_like(heads["loc"])
+
+    return Posterior(base.prior, sample, base.kl, weighed_sample, support_probability)

@@ -4,6 +4,8 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.stats import norm
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
@@ -54,5 +56,11 @@ def gaussian(variance: float = 0.1) -> LocationScale:
         prior = -0.5 * (math.log(variance) + (heads["loc"] + noise) ** 2 / variance)
         return prior + 0.5 * (heads["log_variance"] + noise**2 * jnp.exp(-heads["log_variance"]))
 
+    def tail(size: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
+        return 2 * norm.cdf(-jnp.asarray(size) * jnp.exp(-heads["log_variance"] / 2))
+
+    def quantile(probability: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
+        return -norm.ppf(jnp.asarray(probability) / 2) * jnp.exp(heads["log_variance"] / 2)
+
     prior = {"loc": 0.0, "log_variance": math.log(variance)}
-    return LocationScale(prior, noise, kl, log_ratio)
+    return LocationScale(prior, noise, kl, log_ratio, tail, quantile)

@@ -4,6 +4,7 @@ import math
 
 import distrax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
@@ -67,4 +68,14 @@ def laplacian(scale: float = 0.1) -> LocationScale:
         prior = -math.log(scale) - jnp.abs(heads["loc"] + noise) / scale
         return prior + heads["log_scale"] + jnp.abs(noise) * jnp.exp(-heads["log_scale"])
 
-    return LocationScale({"loc": 0.0, "log_scale": math.log(scale)}, noise, kl, log_ratio)
+    def tail(size: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
+        # The clip of the noise ends the tail.
+        standard = size * jnp.exp(jnp.minimum(-heads["log_scale"], LARGEST_LOG_PRECISION))
+        return jnp.where(standard < LARGEST_STANDARD_NOISE, jnp.exp(-standard), 0.0)
+
+    def quantile(probability: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
+        standard = jnp.minimum(-jnp.log(jnp.asarray(probability)), LARGEST_STANDARD_NOISE)
+        return standard * jnp.exp(heads["log_scale"])
+
+    prior = {"loc": 0.0, "log_scale": math.log(scale)}
+    return LocationScale(prior, noise, kl, log_ratio, tail, quantile)

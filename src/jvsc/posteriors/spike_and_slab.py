@@ -86,5 +86,9 @@ def spike_and_slab(sparsity: float = 0.1, variance: float = 0.1) -> Posterior:
         spike_kl = jnp.asarray(distrax.Bernoulli(probs=probability).kl_divergence(prior_spike))
         return probability * slab_family.kl(heads) + spike_kl
 
+    def support_probability(heads: Heads) -> Float[Array, "*B K"]:
+        # The relaxed spike rounds to one where logit(gamma) + logistic noise > 0, at any tau.
+        return spike_probability(heads["log_spike"])
+
     prior = slab_family.prior | {"log_spike": math.log(sparsity)}
-    return Posterior(prior, sample, kl, weighed_sample)
+    return Posterior(prior, sample, kl, weighed_sample, support_probability)

@@ -44,4 +44,8 @@ def thresholded(
         code = apply_threshold(heads["loc"], noise, value)
         return code, base.log_ratio(noise, heads) + threshold.log_ratio(value, heads)
 
-    return Posterior(base.prior | threshold.prior, sample, kl, weighed_sample)
+    def support_probability(heads: Heads) -> Float[Array, "*B K"]:
+        return threshold.exceeded(base.tail, base.quantile, heads)
+
+    prior = base.prior | threshold.prior
+    return Posterior(prior, sample, kl, weighed_sample, support_probability)
