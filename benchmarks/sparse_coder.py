@@ -25,7 +25,7 @@ COLUMNS = "| data | method | sparsity | share of non-zeros | R2 | fit s | transf
 
 def data_sets(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Training and test data of each set."""
-    digits = np.random.default_rng(0).permutation(load_digits().data)
+    digits = np.random.default_rng(0).permutation(load_digits(return_X_y=True)[0])
     patches = load_patches(path, num_train=20_000, num_validation=1_000)
     return {
         "digits": (digits[:1400], digits[1400:]),
@@ -84,7 +84,7 @@ def measure_opponent(name: str, train: np.ndarray, test: np.ndarray) -> None:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="SparseCoder on real data")
     parser.add_argument("images", nargs="?", default="", help="an Olshausen-style .mat file")
     print(COLUMNS, "|" + " --- |" * 7, sep="\n")
     for name, (train, test) in data_sets(parser.parse_args().images).items():
