@@ -23,8 +23,14 @@ def fitted() -> SparseCoder:
     return SparseCoder(**SMALL, max_iter=40).fit(DIGITS)
 
 
-@parametrize_with_checks([SparseCoder()])
+@parametrize_with_checks([SparseCoder(8, n_samples=2, max_iter=5)])
 def test_scikit_learn_checks(estimator, check, without_type_checks):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([SparseCoder(), SparseCoder(method="fista")])
+def test_scikit_learn_checks_of_the_defaults(estimator, check, without_type_checks):
     check(estimator)
 
 
