@@ -84,9 +84,7 @@ def measure_opponent(name: str, train: np.ndarray, test: np.ndarray) -> None:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(
-        description="SparseCoder beside scikit-learn's dictionary learning."
-    )
+    parser = argparse.ArgumentParser(description="SparseCoder on real data")
     parser.add_argument("images", nargs="?", default="", help="an Olshausen-style .mat file")
     print(COLUMNS, "|" + " --- |" * 7, sep="\n")
     for name, (train, test) in data_sets(parser.parse_args().images).items():

@@ -23,8 +23,14 @@ def fitted() -> SparseCoder:
     return SparseCoder(**SMALL, max_iter=40).fit(DIGITS)
 
 
-@parametrize_with_checks([SparseCoder()])
+@parametrize_with_checks([SparseCoder(8, n_samples=2, max_iter=5)])
 def test_scikit_learn_checks(estimator, check, without_type_checks):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([SparseCoder(), SparseCoder(method="fista")])
+def test_scikit_learn_checks_of_the_defaults(estimator, check, without_type_checks):
     check(estimator)
 
 
@@ -49,6 +55,7 @@ def test_a_scale_of_the_data_is_undone():
     np.testing.assert_allclose(larger.components_, 1024 * coder.components_, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_refining_explains_more_at_the_same_share():
     plain = SparseCoder(**SMALL, max_iter=10).fit(DIGITS)
     refined = SparseCoder(**SMALL, max_iter=10, refine_steps=10).fit(DIGITS)
@@ -57,7 +64,7 @@ def test_refining_explains_more_at_the_same_share():
 
 
 def test_fista_solves_the_lasso_at_the_wanted_share():
-    coder = SparseCoder(**SMALL, method="fista", sparsity=0.2, max_iter=10).fit(DIGITS)
+    coder = SparseCoder(**SMALL, method="fista", sparsity=0.2, max_iter=40).fit(DIGITS)
     assert np.mean(coder.transform(DIGITS) != 0) == pytest.approx(0.2, abs=0.01)
     assert coder.score(DIGITS) > 0.6
     assert not hasattr(coder, "predict_support_proba")
@@ -81,6 +88,7 @@ def test_the_type_that_holds_a_datum_does_not_change_its_code(fitted):
     np.testing.assert_array_equal(fitted.transform(DIGITS.astype(np.uint8)), codes)
 
 
+@pytest.mark.slow
 def test_in_a_pipeline_under_a_grid_search():
     classes = load_digits().target
     coder = SparseCoder(**SMALL, max_iter=40)
@@ -100,6 +108,7 @@ def test_partial_fit_learns_from_parts():
     assert 0.07 < np.mean(coder.transform(DIGITS) != 0) < 0.14
 
 
+@pytest.mark.slow
 def test_partial_fit_goes_on_from_a_fit():
     coder = SparseCoder(**SMALL, max_iter=2).fit(DIGITS)
     mean, steps = coder.mean_, coder.n_steps_
@@ -189,6 +198,7 @@ def test_refining_that_was_not_asked_for_in_the_fit_is_refused():
         coder.transform(DIGITS)
 
 
+@pytest.mark.slow
 def test_a_copy_without_a_seed_differs():
     one, other = (SparseCoder(8, max_iter=1).fit(DIGITS[:100]).components_ for _ in range(2))
     assert not np.array_equal(one, other)

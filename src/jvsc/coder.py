@@ -144,7 +144,6 @@ class Coder(NamedTuple):
     probability: Any
 
 
-@lru_cache(maxsize=32)
 def make_coder(config: Config, num_features: int) -> Coder:
     """The programs of some settings, compiled when first called and kept.
 
@@ -152,6 +151,12 @@ def make_coder(config: Config, num_features: int) -> Coder:
       config: validated settings; its generator is a dictionary.
       num_features: D.
     """
+    # pydantic makes frozen settings hashable, which their type does not tell.
+    return _make_coder(config, num_features)  # pyright: ignore[reportArgumentType]
+
+
+@lru_cache(maxsize=32)
+def _make_coder(config: Config, num_features: int) -> Coder:
     model = tracked_model(config, num_features)
     optimizer = build_optimizer(config, config.steps_per_epoch)
     return Coder(

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import ml_collections
 import pydantic
@@ -22,10 +22,6 @@ class Section(BaseModel):
     """Base of all settings: immutable, no unknown key, no silent conversion, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    if TYPE_CHECKING:  # pydantic makes it for what is frozen, unseen by type checkers
-
-        def __hash__(self) -> int: ...
 
 
 AnySection = TypeVar("AnySection", bound=Section)

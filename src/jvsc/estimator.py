@@ -344,7 +344,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 codes = coder.codes(parameters, statistics, rows, key)
                 if self.refine_steps:
                     codes = refined(
-                        rows, parameters.generator, codes, self.penalty_, self.refine_steps
+                        rows, parameters.generator, codes, self.penalty_, int(self.refine_steps)
                     )
             yield np.asarray(codes)[:count], rows[:count]
 
@@ -366,7 +366,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             if start is None:
                 codes = lasso(rows, dictionary, penalty)
             else:
-                codes = refined(rows, dictionary, start, penalty, self.refine_steps)
+                codes = refined(rows, dictionary, start, penalty, int(self.refine_steps))
             return float(np.mean(np.asarray(codes)[:count] != 0))
 
         self.penalty_ = penalty_for(share, self.sparsity, highest)
