@@ -1,6 +1,7 @@
 """What a run tells while it trains: metrics.jsonl, TensorBoard, and a progress bar."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from jvsc.checkpoint import write_atomically
 
@@ -32,6 +35,30 @@ def read_metrics(workdir: Path) -> list[Row]:
     return rows
 
 
+class ScalarEvents:
+    """Numbers for TensorBoard, written by this thread, so that a full disk is the run's error."""
+
+    def __init__(self, folder: Path, first_epoch: int):
+        """Opens a new file of events, which replace those of `first_epoch` and later ones."""
+        folder.mkdir(exist_ok=True)
+        self._events = EventsWriter(str(folder / "events"))
+        start = SessionLog(status=SessionLog.START)
+        self._events.write_event(Event(wall_time=time.time(), step=first_epoch, session_log=start))
+
+    def add(self, name: str, number: float, epoch: int) -> None:
+        """Adds a number."""
+        summary = scalar(name, number)
+        self._events.write_event(Event(wall_time=time.time(), step=epoch, summary=summary))
+
+    def flush(self) -> None:
+        """Puts on the disk what was added."""
+        self._events.flush()
+
+    def close(self) -> None:
+        """Flushes, and closes the file."""
+        self._events.close()
+
+
 class RunLog:
     """Writes one row an epoch to metrics.jsonl and TensorBoard, and moves the progress bar."""
 
@@ -39,7 +66,7 @@ class RunLog:
         self._file = workdir / METRICS_FILE
         self._seeds = seeds
         self._progress = progress
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=epoch + 1)
+        self._events = ScalarEvents(workdir / "tensorboard", epoch + 1)
 
     def write(self, row: Row) -> None:
         """Logs an epoch; lists hold one number a seed."""
@@ -50,7 +77,8 @@ class RunLog:
         for name, value in row.items():
             if isinstance(value, list):
                 for seed, number in zip(self._seeds, value, strict=True):
-                    self._writer.add_scalar(f"{name}/seed_{seed}", number, row["epoch"])
+                    self._events.add(f"{name}/seed_{seed}", number, row["epoch"])
+        self._events.flush()
 
     def advance(self, row: Row) -> None:
         """Shows an epoch on the progress bar, or as a line where there is no terminal."""
@@ -68,7 +96,7 @@ class RunLog:
 
     def close(self) -> None:
         """Flushes TensorBoard's events."""
-        self._writer.close()
+        self._events.close()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ def hush_orbax() -> None:
     logging.getLogger("asyncio").disabled = True
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     logging.getLogger("absl").addFilter(
-        lambda record: "_SignalingThread.run() raised" not in record.getMessage()
+        lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname
     )
     hook = sys.unraisablehook
 

@@ -9,6 +9,8 @@ from jvsc.logs import read_metrics
 from jvsc.posteriors import METHODS
 from jvsc.train import train
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 def twice(config, tmp_path):
     """Trains a run in two workdirs, each compiled anew; returns how many numbers were compared."""

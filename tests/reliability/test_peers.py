@@ -15,6 +15,8 @@ from jvsc.commandline import parse
 from jvsc.errors import EXIT_INTERRUPTED
 from jvsc.logs import read_metrics
 
+# Processes compile, and several share the cores.
+pytestmark = pytest.mark.timeout(3600)
 # A peer's death must have stopped the others by then.
 LIMIT_SECONDS = 120
 
@@ -51,7 +53,7 @@ def start(workdir, num_epochs, num_processes=2):
 
 
 def wait_for_epochs(workdir, count, processes):
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while len(read_metrics(workdir)) < count:
         assert time.monotonic() < deadline
         assert all(process.poll() is None for process in processes)
@@ -85,20 +87,20 @@ def test_a_process_that_dies_stops_the_other_with_a_message(tmp_path, dead):
 
 @pytest.mark.slow
 def test_one_process_asked_to_end_ends_all_and_the_run_goes_on(tmp_path):
-    processes = start(tmp_path / "cut", 40)
+    processes = start(tmp_path / "cut", 12)
     wait_for_epochs(tmp_path / "cut", 3, processes)
     processes[1].send_signal(signal.SIGTERM)
     told = ended(processes)
     assert [process.returncode for process in processes] == [EXIT_INTERRUPTED] * 2, told
     assert "the same command goes on from it" in told[0]
-    assert len(read_metrics(tmp_path / "cut")) < 40
+    assert len(read_metrics(tmp_path / "cut")) < 12
     for workdir in ("cut", "whole"):
-        processes = start(tmp_path / workdir, 40)
-        told = ended(processes, 600)
+        processes = start(tmp_path / workdir, 12)
+        told = ended(processes, 1200)
         assert [process.returncode for process in processes] == [0, 0], told
-    config = parse(arguments(tmp_path / "cut", 40)).config
+    config = parse(arguments(tmp_path / "cut", 12)).config
     runs = [tmp_path / name for name in ("whole", "cut")]
     assert_trees_equal(*(stored_state(config, run)[0] for run in runs))
     whole, cut = (without_times(read_metrics(run)) for run in runs)
     assert whole == cut
-    assert json.loads((runs[1] / "evaluation.json").read_text())["epochs"] == [40]
+    assert json.loads((runs[1] / "evaluation.json").read_text())["epochs"] == [12]
