@@ -159,7 +159,7 @@ check() {
     "0 1") preempted=2 ;;
     *) fail "the two runs were requeued $restarts times, instead of one of them once" ;;
   esac
-  grep --quiet "ended by SIGTERM; the checkpoint of epoch" "$folder/run-$preempted.log" \
+  grep --quiet "ended by SIGTERM" "$folder/run-$preempted.log" \
     || fail "run $preempted was not interrupted in its training"
   "$python" launch/slurm/check_runs.py "$folder/runs" "$EPOCHS" || fail "see above"
 }
