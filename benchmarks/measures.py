@@ -20,7 +20,7 @@ from jvsc.metrics.multi_information import digitise
 
 NUM_DATA, NUM_LATENTS, SHARE = 16_000, 256, 0.1
 BATCH_SIZE, NUM_DRAWS, THEIR_DRAWS = 100, 1000, 100
-NUM_CODES, THEIR_DATA = 20, 50
+NUM_CODES, THEIR_DATA, THEIR_CODES = 20, 50, 1000
 
 
 def measure() -> list[Comparison]:
@@ -33,14 +33,16 @@ def measure() -> list[Comparison]:
 
 
 def _multi_information(codes: np.ndarray) -> Comparison:
-    digits = digitise(codes)[0].T.astype(int)
+    few = codes[:THEIR_CODES]
+    digits = digitise(few)[0].T.astype(int)
     start = time.perf_counter()
     theirs = float(discrete_random_variable.information_multi(digits))
-    seconds = time.perf_counter() - start
+    seconds = NUM_DATA / THEIR_CODES * (time.perf_counter() - start)
     ours = compare({"jvsc": partial(multi_information, codes)})["jvsc"]
     return Comparison(
         "multi-information, 16,000 codes", "pyitlib", ours.median, seconds, "s", ours.first, 50.0,
-        note=f"{multi_information(codes):.4f} bits, pyitlib {theirs:.4f}, once",
+        note=f"theirs from {THEIR_CODES} codes, once: {theirs:.4f} bits; ours of them "
+        f"{multi_information(few):.4f}",
     )  # fmt: skip
 
 
