@@ -36,7 +36,7 @@ SHORT = {
 # move the thresholds otherwise.
 METHODS: dict[str, dict[str, Any]] = {
     "topk": {"autoencoder.active": 32, "autoencoder.dead_after": 10_000},
-    "relu_l1": {"autoencoder.penalty": 2.65, "encoder.learning_rate": 4e-3},
+    "relu_l1": {"autoencoder.penalty": 2.55, "encoder.learning_rate": 4e-3},
     "jump_relu": {
         "autoencoder.penalty": 1.2,
         "autoencoder.penalty_warmup_steps": 100,
