@@ -210,7 +210,7 @@ def _join(paths: list[Path], shape: tuple[int, int], target: Path) -> int:
 
 
 def _member(path: Path, name: str) -> np.ndarray:
-    with np.load(path) as block:
+    with np.load(path, allow_pickle=False) as block:
         return block[name]
 
 

@@ -129,17 +129,16 @@ with deferred_interruption():
 
 
 def test_a_second_signal_ends_a_process_within_its_compiled_program():
-    process = subprocess.Popen(
-        [sys.executable, "-c", IN_A_PROGRAM], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(1)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(1)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == EXIT_INTERRUPTED
+    command = [sys.executable, "-c", IN_A_PROGRAM]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == EXIT_INTERRUPTED
 
 
 def test_signals_are_given_back():

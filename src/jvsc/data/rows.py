@@ -147,9 +147,9 @@ def open_rows(
 def _arrays(file: Path, setting: str) -> list[np.ndarray]:
     try:
         if file.suffix == ".npy":
-            return [np.load(file, mmap_mode="r")]
+            return [np.load(file, mmap_mode="r", allow_pickle=False)]
         if file.suffix == ".npz":
-            with np.load(file) as arrays:
+            with np.load(file, allow_pickle=False) as arrays:
                 return [arrays[name] for name in sorted(arrays.files)]
         if file.suffix == ".safetensors":
             return _safetensors(file)
