@@ -63,6 +63,7 @@ def config_for(path, **changes):
     return small_config(**(settings | changes))
 
 
+@pytest.mark.slow
 def test_streamed_training_is_that_on_the_device(shards, tmp_path):
     """The same numbers, whether or not the data are said to fit."""
     states = []

@@ -23,6 +23,7 @@ def fitted() -> SparseCoder:
     return SparseCoder(**SMALL, max_iter=40).fit(DIGITS)
 
 
+@pytest.mark.slow
 @parametrize_with_checks([SparseCoder(8, n_samples=2, max_iter=5)])
 def test_scikit_learn_checks(estimator, check, without_type_checks):
     check(estimator)
@@ -126,6 +127,7 @@ def peak_bytes(function) -> int:
     return peak
 
 
+@pytest.mark.slow
 def test_memory_mapped_data_are_never_copied_whole(tmp_path):
     data = np.random.default_rng(0).normal(size=(60_000, 128))
     np.save(tmp_path / "data.npy", data)
@@ -139,6 +141,7 @@ def test_memory_mapped_data_are_never_copied_whole(tmp_path):
     np.testing.assert_array_equal(codes[:2048].toarray(), coder.transform(data)[:2048].toarray())
 
 
+@pytest.mark.slow
 def test_sparse_codes_are_the_dense_ones_and_take_the_memory_of_their_non_zeros():
     data = np.random.default_rng(0).normal(size=(8192, 16))
     peaks = []

@@ -340,6 +340,7 @@ def check_ended(process, code):
     assert process.returncode == code, output
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_machine_train_one_run(tmp_path):
     check_ended(start_locally(tmp_path, 2), 0)
     assert [row["epoch"] for row in read_metrics(tmp_path)] == [1, 2]

@@ -37,7 +37,9 @@ def trajectory(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("kind", ["linear", "conv", "conv_streamed"])
+@pytest.mark.parametrize(
+    "kind", ["linear", "conv", pytest.param("conv_streamed", marks=pytest.mark.slow)]
+)
 def test_eight_devices_follow_the_trajectory_of_one(trajectory, kind):
     """With the best of three samples, batch normalisation and mirroring, in double precision."""
     one, eight = trajectory(kind, 1), trajectory(kind, 8)

@@ -32,7 +32,9 @@ def of_method(method, make, **changes):
 @pytest.mark.parametrize(
     "method",
     [
-        method if "laplacian_gamma" in method else pytest.param(method, marks=pytest.mark.slow)
+        method
+        if method == "thresholded_laplacian"
+        else pytest.param(method, marks=pytest.mark.slow)
         for method in METHODS
     ],
 )

@@ -41,7 +41,9 @@ def signalled_after(monkeypatch, steps):
     monkeypatch.setattr(jvsc.train, "make_feed", make)
 
 
-@pytest.mark.parametrize("fraction", [0.5, 0.0], ids=["resident", "streamed"])
+@pytest.mark.parametrize(
+    "fraction", [0.5, pytest.param(0.0, marks=pytest.mark.slow)], ids=["resident", "streamed"]
+)
 def test_a_run_interrupted_within_epochs_ends_bit_identical(tmp_path, monkeypatch, fraction):
     config = small_config(
         seeds=(0, 1), num_samples=3, num_epochs=3, data__device_memory_fraction=fraction
@@ -64,6 +66,7 @@ def test_a_run_interrupted_within_epochs_ends_bit_identical(tmp_path, monkeypatc
     print(f"interrupted after steps {stopped}: bit-identical")
 
 
+@pytest.mark.slow
 def test_epochs_without_a_checkpoint_lose_nothing_to_an_interruption(tmp_path, monkeypatch):
     config = small_config(num_epochs=3, output__checkpoint_every=3)
     train(config, tmp_path / "whole")
@@ -88,6 +91,7 @@ def test_epochs_without_a_checkpoint_lose_nothing_to_an_interruption(tmp_path, m
     assert sum("is damaged" in str(text) for text in told) == 1
 
 
+@pytest.mark.slow
 def test_an_interruption_of_a_seed_that_diverges_keeps_its_last_good_state(tmp_path, monkeypatch):
     """The loss is no number from some step of the first epoch on, before the signal."""
     changes = {"estimator": "subgradient", "encoder__learning_rate": 1000.0, "seeds": (0, 1)}

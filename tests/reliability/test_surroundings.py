@@ -106,6 +106,7 @@ def full_at(monkeypatch, disk, owner, name, calls, leaving):
     return kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "calls", "leaving"),
     [
