@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FixedLocator, NullLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -94,9 +95,12 @@ def draw(rows: Sequence[Comparison], file: Path) -> None:
         places, [f"{row.workload}\nagainst {row.opponent}" for row in shown], fontsize=8
     )
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.axvline(1, color="grey", linewidth=0.8)
     axis.set_xlabel("times as fast (blue reaches its target, orange does not)")
-    axis.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside upper right", frameon=False)
     figure.savefig(file, dpi=120)
     plt.close(figure)
 
