@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from all_minilm_l6_v2 import get_model_zip_path
+from all_minilm_l6_v2 import get_model_zip_path  # pyright: ignore[reportMissingImports]
 from jaxtyping import Float
 from rich.progress import Progress
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer  # pyright: ignore[reportMissingImports]
 
 PACKAGES = ("numpy", "scipy", "sklearn", "jax")
 SHORTEST = 300
