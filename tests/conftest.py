@@ -5,6 +5,8 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Tests compile far more than they compute: no optimising of machine code.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Many tests, and the processes they start, compile the same small programs.
 _COMPILED = tempfile.TemporaryDirectory()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
