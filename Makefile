@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install opponents demo test test-slow bench slurm lint type format lock clean
+.PHONY: install opponents demo test test-slow bench slurm docs lint type format lock clean
 
 install: .venv/installed
 
@@ -33,6 +33,10 @@ bench: opponents
 slurm: install
 	launch/slurm/try_here.sh
 
+# The documentation, in site/; a broken link or reference is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,8 +50,8 @@ format: install
 
 # The exact versions of everything, for every platform, without any index's address.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --quiet \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --universal --quiet \
 	  --no-emit-index-url --no-header --no-annotate --fork-strategy fewest --upgrade --output-file requirements.lock
 
 clean:
-	rm -rf .venv
+	rm -rf .venv site

@@ -1,0 +1,36 @@
+"""The documentation's examples run as they are printed, shorter."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
+
+
+def told_by(example, *arguments):
+    line = [sys.executable, EXAMPLES / example, *arguments]
+    ended = subprocess.run(line, capture_output=True, text=True, env=os.environ, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def share(told, name):
+    return float(re.search(rf"{name}: ([\d.]+)%", told).group(1)) / 100
+
+
+def test_photographs_give_sparse_codes_and_a_picture_of_atoms(tmp_path):
+    picture = tmp_path / "atoms.png"
+    sizes = ("--num-train=2000", "--n-components=32", "--max-iter=50")
+    told = told_by("photographs.py", f"--atoms={picture}", *sizes)
+    # The controller holds the share of non-zeros that was asked, a tenth.
+    assert 0.07 < share(told, "non-zeros") < 0.13
+    assert share(told, "variance explained") > 0.1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_of_ones_own_learns_where_the_true_codes_are_not_zero():
+    told = told_by("own_model.py", "--steps=500")
+    # 96,000 latents, 6% of them in use: by chance the area is 0.5 +- 0.004.
+    assert float(re.search(r"ROC curve: ([\d.]+)", told).group(1)) > 0.55
