@@ -46,9 +46,6 @@ from jvsc.posterior_draws import make_best_of_draws, make_bound, make_consistenc
 from jvsc.restore import restore_state, seed_variables
 
 HISTOGRAM_BINS = 40
-# Draws whose gradients are computed side by side. On a CPU (2 cores) one at a time takes 12 ms for
-# the linear model and 150 ms for the conv one; five at a time take 32 and 216 ms each.
-GRADIENTS_AT_ONCE = 10
 TOP_LATENTS = 4
 # Of each of so many data, twenty supports are compared at once.
 CONSISTENCY_CHUNK = 200
@@ -197,7 +194,6 @@ def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | N
     if model.posterior is None:
         return None
     settings, annealing = config.eval, final_annealing(config)
-    at_once = 1 if jax.default_backend() == "cpu" else GRADIENTS_AT_ONCE
     bound = build_bound(config, model)
 
     def loss(parameters: Parameters, statistics: Statistics, data: Array, key: Key[Array, ""]):
@@ -209,7 +205,6 @@ def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | N
         ratios = gradient_snr(
             lambda key: jax.grad(loss)(parameters, statistics, data, key),
             jax.random.split(key, settings.snr_draws),
-            at_once,
         )
         return tuple(_mean(part) for part in ratios)
 

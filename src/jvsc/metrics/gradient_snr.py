@@ -9,10 +9,13 @@ from jaxtyping import Array, Key
 
 # Keeps the ratio finite where a gradient never varies (SPEC section 7).
 SMALLEST_DEVIATION = 1e-9
+# Gradients computed side by side on an accelerator. On a CPU (2 cores) one at a time takes 12 ms
+# for the linear model and 150 ms for the conv one; five at a time take 32 and 216 ms each.
+AT_ONCE = 10
 
 
 def gradient_snr(
-    gradient: Callable[[Key[Array, ""]], Any], keys: Key[Array, " draws"], chunk: int = 10
+    gradient: Callable[[Key[Array, ""]], Any], keys: Key[Array, " draws"], chunk: int | None = None
 ) -> Any:
     """|mean g| / (std g + 1e-9) of every parameter over independent draws.
 
@@ -22,13 +25,13 @@ def gradient_snr(
     Args:
       gradient: one draw's gradient, a pytree.
       keys: one a draw.
-      chunk: draws computed side by side; a remainder is computed apart.
+      chunk: draws computed side by side, a remainder apart; by default one on a CPU, else ten.
 
     Returns:
       The ratios, in the gradient's tree.
     """
     num_draws = keys.shape[0]
-    chunk = min(chunk, num_draws)
+    chunk = min(chunk or (1 if jax.default_backend() == "cpu" else AT_ONCE), num_draws)
     whole, rest = divmod(num_draws, chunk)
     shapes = jax.eval_shape(gradient, keys[0])
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), shapes)
