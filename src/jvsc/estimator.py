@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 import scipy.sparse
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -87,18 +88,18 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def __init__(
         self,
-        n_components=256,
-        method="thresholded_laplacian",
-        sparsity=0.1,
-        n_samples=20,
-        refine_steps=0,
+        n_components: int = 256,
+        method: str = "thresholded_laplacian",
+        sparsity: float = 0.1,
+        n_samples: int = 20,
+        refine_steps: int = 0,
         *,
-        kl_weight=0.3,
-        max_iter=None,
-        batch_size=128,
-        sparse_output=False,
-        random_state=None,
-    ):
+        kl_weight: float = 0.3,
+        max_iter: int | None = None,
+        batch_size: int = 128,
+        sparse_output: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.method = method
         self.sparsity = sparsity
@@ -110,7 +111,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.sparse_output = sparse_output
         self.random_state = random_state
 
-    def fit(self, X, y=None) -> "SparseCoder":
+    def fit(self, X: ArrayLike, y: object = None) -> "SparseCoder":
         """Learns from data.
 
         Args:
@@ -135,7 +136,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._calibrate(data)
         return self
 
-    def partial_fit(self, X, y=None) -> "SparseCoder":
+    def partial_fit(self, X: ArrayLike, y: object = None) -> "SparseCoder":
         """Goes on learning from more data, one pass over them at a constant rate.
 
         The first call's data decide centre and scale, unless `fit` has.
@@ -170,7 +171,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._calibrate(data)
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray | scipy.sparse.csr_array:
         """The codes of data: the best of `n_samples` draws, then `refine_steps`; or the lasso's.
 
         A datum's draws follow from its own values, so its code does not depend on its place or on
@@ -187,7 +188,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         width = self.components_.shape[0]
         if self.sparse_output:
             parts = [scipy.sparse.csr_array(codes, dtype=kind) for codes, _ in self._codes(data)]
-            return scipy.sparse.vstack(parts, format="csr")
+            return scipy.sparse.csr_array(scipy.sparse.vstack(parts, format="csr"))
         codes = np.empty((len(data), width), kind)
         first = 0
         for part, _ in self._codes(data):
@@ -196,7 +197,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return codes
 
     @available_if(has_posterior)
-    def predict_support_proba(self, X) -> np.ndarray:
+    def predict_support_proba(self, X: ArrayLike) -> np.ndarray:
         """Probability that each latent is not zero under each datum's posterior, in closed form.
 
         Args:
@@ -214,7 +215,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             ]
         )
 
-    def inverse_transform(self, X) -> np.ndarray:
+    def inverse_transform(self, X: ArrayLike | scipy.sparse.csr_array) -> np.ndarray:
         """Data of codes, in the units of the data fitted: codes @ components_ + mean_.
 
         Args:
@@ -234,7 +235,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         data = codes @ self.components_.astype(codes.dtype)
         return data + self.mean_.astype(codes.dtype)
 
-    def score(self, X, y=None) -> float:
+    def score(self, X: ArrayLike, y: object = None) -> float:
         """Share of the data's variance that the codes' reconstruction explains (R^2).
 
         Args:
@@ -256,7 +257,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _n_features_out(self) -> int:
         return self.components_.shape[0]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -271,11 +272,12 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_method(settings.method)
         return settings
 
-    def _check(self, X, reset: bool, **limits) -> np.ndarray:
-        data: Any = validate_data(self, X, reset=reset, dtype="numeric", **limits)
+    def _check(self, X: ArrayLike, reset: bool, **limits: Any) -> np.ndarray:
+        given: Any = X
+        data: Any = validate_data(self, given, reset=reset, dtype="numeric", **limits)
         return data
 
-    def _check_fitted(self, X) -> np.ndarray:
+    def _check_fitted(self, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
         self._settings()
         return self._check(X, reset=False)
