@@ -46,6 +46,21 @@ def test_settings_are_overridden_by_key():
     assert (config.data.num_validation, config.num_latents, config.batch_size) == (70, 64, 7)
 
 
+def test_configs_that_jvsc_brings_are_found_from_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = parse(["--config=configs/patches.py:gaussian,cpu", "--workdir=somewhere"]).config
+    assert (config.method, config.num_epochs) == ("gaussian", 4)
+
+
+def test_a_config_of_the_same_name_in_the_working_directory_is_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    own = Path(CONFIG).read_text().replace('"num_epochs": 4,', '"num_epochs": 7,')
+    (tmp_path / "configs" / "patches.py").write_text(own)
+    config = parse(["--config=configs/patches.py:gaussian,cpu", "--workdir=somewhere"]).config
+    assert config.num_epochs == 7
+
+
 def test_sparsity_asked_for_replaces_the_config_files_threshold():
     config = train("--config.sparsity=0.05")
     assert config.threshold is None
@@ -59,7 +74,7 @@ def test_threshold_asked_for_replaces_the_config_files():
 MISTAKES = [
     ([f"--config={CONFIG}:thresholded_laplace"], "did you mean 'thresholded_laplacian'"),
     ([f"--config={CONFIG}:gaussian,tiny"], "give one of best, cpu, demo"),
-    (["--config=configs/nowhere.py"], "there is no such file"),
+    (["--config=configs/nowhere.py"], "there is no such file; jvsc brings configs/activations.py"),
     ([f"--config={CONFIG}", "--config.num_epoch=3"], "did you mean 'num_epochs'"),
     ([f"--config={CONFIG}", "--config.data.pth=3"], "did you mean 'data.path'"),
     ([f"--config={CONFIG}", "--config.num_epochs=many"], "num_epochs=many"),

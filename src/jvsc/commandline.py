@@ -129,6 +129,7 @@ def _names_config(argument: str) -> bool:
 
 def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     values = flags.FlagValues()
+    arguments = [_with_bundled_config(argument) for argument in arguments]
     line = ["jvsc", *arguments]
     config_flags.DEFINE_config_file(
         "config", bundled_config(DEFAULT_CONFIG), flag_values=values, sys_argv=line
@@ -153,6 +154,16 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     return values, values["config"]
 
 
+def _with_bundled_config(argument: str) -> str:
+    """The argument, with configs/NAME.py as jvsc ships it where the working directory has none."""
+    flag, _, value = argument.partition("=")
+    file, colon, settings = value.partition(":")
+    if not _names_config(argument) or Path(file).parent != Path("configs") or Path(file).is_file():
+        return argument
+    shipped = Path(bundled_config(Path(file).name))
+    return f"{flag}={shipped}{colon}{settings}" if shipped.is_file() else argument
+
+
 def _check_arguments(arguments: Sequence[str]) -> None:
     """Says better than the flag library what is wrong with a config file's name or a key's."""
     known = flatten(Config().model_dump())
@@ -162,7 +173,9 @@ def _check_arguments(arguments: Sequence[str]) -> None:
         if key != name and key not in known:
             raise UserError(f"unknown key {key!r}; {nearest_key(key)}")
         if name == "config" and value and not Path(value.split(":")[0]).is_file():
-            raise UserError(f"--config={value}: there is no such file; try configs/patches.py")
+            shipped = sorted(Path(bundled_config("")).glob("*.py"))
+            names = ", ".join(f"configs/{file.name}" for file in shipped)
+            raise UserError(f"--config={value}: there is no such file; jvsc brings {names}")
 
 
 def _reason(error: BaseException) -> str:
