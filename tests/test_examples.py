@@ -1,6 +1,5 @@
 """The documentation's examples run as they are printed, shorter."""
 
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 
 def told_by(example, *arguments):
     line = [sys.executable, EXAMPLES / example, *arguments]
-    ended = subprocess.run(line, capture_output=True, text=True, env=os.environ, check=False)
+    ended = subprocess.run(line, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 

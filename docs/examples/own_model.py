@@ -7,6 +7,7 @@ posterior, the draws and the choice among them are jvsc's. About a minute on two
 """
 
 import argparse
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -58,14 +59,16 @@ def encode(layers, data):
     return {name: posterior.prior[name] + head for name, head in heads}
 
 
+def squared_error(parameters, data, codes):
+    """||x - s A||^2 of each datum and draw, the atoms of A having unit norm."""
+    return jnp.sum((data - codes @ unit_norm(parameters["dictionary"])) ** 2, axis=-1)
+
+
 def best_codes(parameters, data, key):
     """The best of SAMPLES draws for each datum (eq. 9), and the heads they come from."""
     heads = encode(parameters["layers"], data)
     keys = datum_keys(key, len(data))
-
-    def error(codes):
-        return jnp.sum((data - codes @ unit_norm(parameters["dictionary"])) ** 2, axis=-1)
-
+    error = partial(squared_error, parameters, data)
     chosen = choose(posterior.sample, error, keys, heads, SAMPLES, Annealing())
     return draw(posterior.sample, keys, heads, chosen[None], Annealing())[0], heads
 
@@ -73,8 +76,8 @@ def best_codes(parameters, data, key):
 def loss(parameters, data, key):
     """Half the squared error and the weighted divergence, mean over the batch."""
     codes, heads = best_codes(parameters, data, key)
-    error = jnp.sum((data - codes @ unit_norm(parameters["dictionary"])) ** 2, axis=-1) / 2
-    return jnp.mean(error + KL_WEIGHT * jnp.sum(posterior.kl(heads), axis=-1))
+    error = squared_error(parameters, data, codes)
+    return jnp.mean(error / 2 + KL_WEIGHT * jnp.sum(posterior.kl(heads), axis=-1))
 
 
 def train(key, dictionary, steps):

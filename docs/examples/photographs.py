@@ -1,6 +1,7 @@
 """Learns a dictionary from photographs, and says what the codes are worth.
 
     python docs/examples/photographs.py [--atoms=atoms.png] [--num-train=40000] [--n-components=144]
+        [--max-iter=PASSES]
 
 The patches are whitened, of 12 x 12 pixels, from photographs that come with scikit-image and
 scikit-learn. About two minutes on two cores.

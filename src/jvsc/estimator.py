@@ -272,9 +272,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_method(settings.method)
         return settings
 
-    def _check(self, X: ArrayLike, reset: bool, **limits: Any) -> np.ndarray:
-        given: Any = X
-        data: Any = validate_data(self, given, reset=reset, dtype="numeric", **limits)
+    def _check(self, X: Any, reset: bool, **limits: Any) -> np.ndarray:
+        data: Any = validate_data(self, X, reset=reset, dtype="numeric", **limits)
         return data
 
     def _check_fitted(self, X: ArrayLike) -> np.ndarray:
