@@ -1,6 +1,8 @@
 """Shapes and types of every jvsc function are checked in the tests, and only there."""
 
+import importlib
 import os
+import pkgutil
 import tempfile
 from pathlib import Path
 
@@ -16,8 +18,11 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 import pytest
 from jaxtyping import install_import_hook
 
+import jvsc
+
 with install_import_hook("jvsc", "beartype.beartype"):
-    import jvsc.main  # noqa: F401  the top floor brings in every room below it
+    for module in pkgutil.walk_packages(jvsc.__path__, "jvsc."):
+        importlib.import_module(module.name)
 
 import jaxtyping
 

@@ -10,6 +10,7 @@ import pytest
 from models import assert_trees_equal, image_config, random_images
 from test_labels import write_labelled
 
+import jvsc.pictures
 import jvsc.train
 from jvsc import classifier
 from jvsc.build import build_loss, build_model, build_optimizer
@@ -105,7 +106,7 @@ def test_a_conv_run_continues_where_it_stopped(tmp_path, made_up_images, monkeyp
     config = method_config("thresholded_laplacian", num_samples=2, output__draw_epochs=(1,))
     whole = train(config, tmp_path / "whole").state
     with monkeypatch.context() as patch:
-        patch.setattr(jvsc.train, "draw_epoch", interrupt)
+        patch.setattr(jvsc.pictures, "draw_epoch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path / "parts")
     assert_trees_equal(train(config, tmp_path / "parts").state, whole)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,6 +117,8 @@ def streamed_feed(
       keys: each seed's training key, which makes its order.
       segment_bytes: about as many bytes are sent to the devices at once.
     """
+    import grain  # most data are resident, and need not wait for it
+
     run = make_streamed_steps(loss, optimizer, prepare, mesh)
     # On this process's device, and kept: the states they come from will be donated.
     keys = jax.random.wrap_key_data(jnp.asarray(np.array(jax.random.key_data(keys))))

@@ -1,20 +1,19 @@
 """What a run tells while it trains: metrics.jsonl, TensorBoard, and a progress bar."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
-from tensorboardX.summary import scalar
 
 from jvsc.checkpoint import write_atomically
+
+if TYPE_CHECKING:
+    from jvsc.tensorboard import ScalarEvents
 
 METRICS_FILE = "metrics.jsonl"
 # One epoch: means over its steps, a list with one number a seed, and single numbers.
@@ -35,30 +34,6 @@ def read_metrics(workdir: Path) -> list[Row]:
     return rows
 
 
-class ScalarEvents:
-    """Numbers for TensorBoard, written by this thread, so that a full disk is the run's error."""
-
-    def __init__(self, folder: Path, first_epoch: int):
-        """Opens a new file of events, which replace those of `first_epoch` and later ones."""
-        folder.mkdir(exist_ok=True)
-        self._events = EventsWriter(str(folder / "events"))
-        start = SessionLog(status=SessionLog.START)
-        self._events.write_event(Event(wall_time=time.time(), step=first_epoch, session_log=start))
-
-    def add(self, name: str, number: float, epoch: int) -> None:
-        """Adds a number."""
-        summary = scalar(name, number)
-        self._events.write_event(Event(wall_time=time.time(), step=epoch, summary=summary))
-
-    def flush(self) -> None:
-        """Puts on the disk what was added."""
-        self._events.flush()
-
-    def close(self) -> None:
-        """Flushes, and closes the file."""
-        self._events.close()
-
-
 class RunLog:
     """Writes one row an epoch to metrics.jsonl and TensorBoard, and moves the progress bar."""
 
@@ -66,7 +41,8 @@ class RunLog:
         self._file = workdir / METRICS_FILE
         self._seeds = seeds
         self._progress = progress
-        self._events = ScalarEvents(workdir / "tensorboard", epoch + 1)
+        self._folder, self._epoch = workdir / "tensorboard", epoch
+        self._events: ScalarEvents | None = None
 
     def write(self, row: Row) -> None:
         """Logs an epoch; lists hold one number a seed."""
@@ -74,6 +50,11 @@ class RunLog:
         clean = {name: _finite(value) for name, value in row.items()}
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean, allow_nan=False) + "\n")
+        if self._events is None:
+            # Brings in PyTorch where there is one: not before the first step.
+            from jvsc.tensorboard import ScalarEvents
+
+            self._events = ScalarEvents(self._folder, self._epoch + 1)
         for name, value in row.items():
             if isinstance(value, list):
                 for seed, number in zip(self._seeds, value, strict=True):
@@ -96,7 +77,8 @@ class RunLog:
 
     def close(self) -> None:
         """Flushes TensorBoard's events."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
 
 @contextmanager

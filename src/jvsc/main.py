@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -17,17 +18,15 @@ from jvsc.commandline import MODEL_MODES, USAGE, Command, parse
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.divergence import describe, read_divergences
-from jvsc.encode import decode_file, encode_file
 from jvsc.errors import EXIT_INTERRUPTED, DivergenceError, InterruptedRunError, UserError
-from jvsc.evaluate import EVALUATION_FILE, Evaluation, evaluate_run
 from jvsc.interruption import immediate_interruption
-from jvsc.pictures import draw_run
 from jvsc.processes import is_first_process, start_processes
 from jvsc.report.measures import ROWS, written
-from jvsc.report.page import write_page
-from jvsc.report.record import read_record
 from jvsc.train import train
-from jvsc.trained import load_with
+
+# What a training does not need is imported by what does, so that it starts sooner.
+if TYPE_CHECKING:
+    from jvsc.evaluate import Evaluation
 
 EXIT_USER_ERROR, EXIT_DIVERGED = 2, 3
 EXIT_CODES: dict[type, int] = {
@@ -37,7 +36,7 @@ EXIT_CODES: dict[type, int] = {
 }
 
 
-def print_table(console: Console, config: Config, evaluation: Evaluation) -> None:
+def print_table(console: Console, config: Config, evaluation: "Evaluation") -> None:
     """Prints the measures that matter most, a column a seed."""
     table = Table(title=f"{config.method}, J = {config.num_samples}", title_justify="left")
     table.add_column("validation set")
@@ -90,6 +89,11 @@ def evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) 
 
 
 def _evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) -> int:
+    from jvsc.evaluate import EVALUATION_FILE, evaluate_run
+    from jvsc.pictures import draw_run
+    from jvsc.report.page import write_page
+    from jvsc.report.record import read_record
+
     evaluation = evaluate_run(config, workdir, dataset, console)
     paths = draw_run(config, workdir, dataset, evaluation)
     title = f"{config.method}, J = {config.num_samples}"
@@ -108,6 +112,9 @@ def use_model(command: Command, console: Console) -> int:
     Raises:
       UserError: if there is no model, or what was given does not fit it.
     """
+    from jvsc.encode import decode_file, encode_file
+    from jvsc.trained import load_with
+
     trained = load_with(command.config, command.workdir, command.seed)
     if command.mode == "encode":
         encode_file(trained, command.source, command.target, console)
@@ -125,6 +132,9 @@ def compare(runs: Sequence[Path], folder: Path, console: Console) -> int:
     Raises:
       UserError: if one has not been evaluated, or the folder cannot be written.
     """
+    from jvsc.report.page import write_page
+    from jvsc.report.record import read_record
+
     records = [read_record(run) for run in runs]
     try:
         folder.mkdir(parents=True, exist_ok=True)

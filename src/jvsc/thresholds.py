@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +11,7 @@ from jax.scipy.special import gammainc
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 from numpy.polynomial.legendre import leggauss
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from jvsc.errors import UserError
 from jvsc.gamma import sample_standard_gamma
@@ -93,7 +92,7 @@ def straight_through_threshold(
     return thresholded + (sample - stop(sample))
 
 
-ESTIMATORS: dict[str, Callable] = {
+ESTIMATORS: dict[str, Callable[..., Array]] = {
     "straight_through": straight_through_threshold,
     "subgradient": shifted_soft_threshold,
 }
@@ -130,7 +129,7 @@ def gaussian_threshold(sparsity: float, variance: float) -> float:
       UserError: if `sparsity` is outside (0, 1) or `variance` is not positive.
     """
     _check(sparsity, variance)
-    return float(math.sqrt(variance) * norm.ppf(1 - sparsity / 2))
+    return float(math.sqrt(variance) * -ndtri(sparsity / 2))
 
 
 def laplacian_sparsity(threshold: float, scale: float) -> float:
@@ -140,7 +139,7 @@ def laplacian_sparsity(threshold: float, scale: float) -> float:
 
 def gaussian_sparsity(threshold: float, variance: float) -> float:
     """Share of N(0, variance) noise beyond `threshold`: 2 Phi(-t / sqrt(v0))."""
-    return float(2 * norm.cdf(-threshold / math.sqrt(variance)))
+    return float(2 * ndtr(-threshold / math.sqrt(variance)))
 
 
 class Threshold(NamedTuple):
@@ -211,6 +210,8 @@ def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Th
         raise UserError(
             f"Gamma threshold of mean {mean}, concentration {concentration}; both must be positive"
         )
+    import distrax  # takes a second, and only this threshold needs it
+
     prior = distrax.Gamma(concentration, concentration / mean)
 
     def parameters(heads: Heads) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """The same seed on the same machine gives the same numbers, whatever the method."""
 
+import jax
 import numpy as np
 import pytest
 from models import assert_trees_equal, image_config, random_images, small_config
@@ -20,7 +21,7 @@ def twice(config, tmp_path):
     for mine, theirs in zip(one, two, strict=True):
         for name in mine.keys() - {"seconds", "steps_per_second"}:
             assert mine[name] == theirs[name]
-    leaves = jvsc.train.jax.tree.leaves(states[0].parameters)
+    leaves = jax.tree.leaves(states[0].parameters)
     return sum(np.size(leaf) for leaf in leaves)
 
 

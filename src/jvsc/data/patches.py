@@ -1,5 +1,6 @@
 """Patches of whitened natural images: from an Olshausen-style .mat file, a folder, or built in."""
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import scipy.io
 import skimage.data
 from jaxtyping import Float
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 from jvsc.data.dataset import Dataset, standardise
 from jvsc.data.whitening import as_grey, whiten
@@ -20,15 +20,24 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm", ".we
 # Pillow's modes whose pixels are grey levels or colours as they stand.
 PLAIN_MODES = ("L", "RGB", "RGBA", "I;16", "F")
 
+
+def _of_scikit_learn(name: str) -> np.ndarray:
+    # Read where it lies: scikit-learn takes longer to import than a training to compile.
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    return np.asarray(Image.open(Path(package.origin).parent / "datasets" / "images" / name))
+
+
 # Photographs inside the wheels of scikit-image and scikit-learn; none needs a download.
 BUNDLED: dict[str, Callable[[], np.ndarray]] = {
     "astronaut": skimage.data.astronaut,
     "brick": skimage.data.brick,
     "camera": skimage.data.camera,
     "chelsea": skimage.data.chelsea,
-    "china": lambda: load_sample_image("china.jpg"),
+    "china": lambda: _of_scikit_learn("china.jpg"),
     "coffee": skimage.data.coffee,
-    "flower": lambda: load_sample_image("flower.jpg"),
+    "flower": lambda: _of_scikit_learn("flower.jpg"),
     "grass": skimage.data.grass,
     "gravel": skimage.data.gravel,
     "rocket": skimage.data.rocket,

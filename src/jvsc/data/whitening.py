@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float, Shaped
+from scipy.fft import dctn, idctn
 from skimage.color import rgb2gray, rgba2rgb
 from skimage.util import img_as_float64
 
@@ -32,13 +33,12 @@ def whiten(image: Float[np.ndarray, "H W"], cutoff: float = CUTOFF) -> Float[np.
       The whitened image, of the same shape, mean 0 and variance 0.1 (all zero for a flat image).
     """
     height, width = image.shape
-    mirrored = np.pad(image - image.mean(), ((0, height), (0, width)), mode="symmetric")
+    # The Fourier transform of the mirrored picture, as the cosine transform of the picture.
     frequency = np.hypot(
-        np.fft.fftfreq(2 * height)[:, None],
-        np.fft.rfftfreq(2 * width)[None, :],
+        np.arange(height)[:, None] / (2 * height), np.arange(width)[None, :] / (2 * width)
     )
-    spectrum = np.fft.rfft2(mirrored) * frequency * np.exp(-((frequency / cutoff) ** 4))
-    filtered = np.fft.irfft2(spectrum, mirrored.shape)[:height, :width]
+    spectrum = dctn(image - image.mean()) * frequency * np.exp(-((frequency / cutoff) ** 4))
+    filtered = np.asarray(idctn(spectrum))
     filtered = filtered - filtered.mean()
     deviation = filtered.std()
     # A flat image leaves only rounding noise, which must not be scaled up into a signal.

@@ -2,9 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 MAX_ITERATIONS = 1000
 
@@ -43,4 +40,9 @@ def linear_probe(
 
 
 def _probe():
+    # Takes long to import, and most runs have no labels.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))

@@ -2,7 +2,7 @@
 
 import math
 
-import distrax
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
@@ -56,8 +56,7 @@ def laplacian(scale: float = 0.1) -> LocationScale:
         raise UserError(f"prior scale is {scale}; give a positive number")
 
     def noise(key: Key[Array, ""], heads: Heads, annealing: Annealing) -> Float[Array, " K"]:
-        shape = heads["log_scale"].shape
-        standard = distrax.Laplace(0.0, 1.0).sample(seed=key, sample_shape=shape)
+        standard = jax.random.laplace(key, heads["log_scale"].shape)
         clipped = jnp.clip(standard, -LARGEST_STANDARD_NOISE, LARGEST_STANDARD_NOISE)
         return jnp.asarray(annealing.warmup) * jnp.exp(heads["log_scale"]) * clipped
 

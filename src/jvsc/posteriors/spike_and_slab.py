@@ -2,7 +2,6 @@
 
 import math
 
-import distrax
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -55,6 +54,8 @@ def spike_and_slab(sparsity: float = 0.1, variance: float = 0.1) -> Posterior:
     """
     if not 0 < sparsity < 1:
         raise UserError(f"sparsity is {sparsity}; give a share of non-zeros between 0 and 1")
+    import distrax  # takes a second, and only this family needs it
+
     slab_family = gaussian(variance)
     prior_spike = distrax.Bernoulli(probs=sparsity)
 
