@@ -6,6 +6,7 @@
 METHOD is as in configs/patches.py, or one of the sparse autoencoders relu_l1, topk and jump_relu.
 The path is a .npy, .npz or .safetensors file, or a folder of such shards; the first
 `data.num_train` rows train and the last `data.num_validation` validate. Give K from 4 D to 32 D.
+`--config.parallel.latent_shards=N` divides the latents among N devices.
 Data are normalised to mean 0 and a mean squared norm of D. `python -m benchmarks.activations`
 compares the methods at equal L0.
 """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jvsc.errors import UserError
-from jvsc.parallel import check_batch_size
+from jvsc.parallel import check_batch_size, make_mesh
 
 SCRIPT = Path(__file__).parent / "multidevice" / "trajectory.py"
 
@@ -49,6 +49,24 @@ def test_eight_devices_follow_the_trajectory_of_one(trajectory, kind):
     assert difference.max() < 1e-5
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "linear_latents_4",
+        pytest.param("linear_latents_8", marks=pytest.mark.slow),
+        pytest.param("topk_latents_2", marks=pytest.mark.slow),
+    ],
+)
+def test_latents_divided_among_devices_follow_the_trajectory_of_one(trajectory, kind):
+    """Heads, codes, dictionary and the optimiser's copies of them each live on one device of N."""
+    one, eight = trajectory(kind.partition("_")[0], 1), trajectory(kind, 8)
+    assert not one["spread"]
+    assert eight["spread"], "the latents are not divided after training"
+    np.testing.assert_allclose(one["losses"], eight["losses"], rtol=1e-7)
+    difference = np.abs(one["parameters"] - eight["parameters"]) / np.std(one["parameters"])
+    assert difference.max() < 1e-5
+
+
 def test_streamed_and_resident_data_lead_to_the_same_place(trajectory):
     streamed, resident = trajectory("conv_streamed", 1), trajectory("conv", 1)
     np.testing.assert_allclose(streamed["losses"], resident["losses"], rtol=1e-10)
@@ -63,6 +81,11 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_do(
 ):
     with pytest.raises(UserError, match=f"give a multiple: {nearest}$"):
         check_batch_size(batch_size, num_devices)
+
+
+def test_latents_that_do_not_divide_are_refused():
+    with pytest.raises(UserError, match=r"^parallel.latent_shards is 3 on 1 devices of a process"):
+        make_mesh(3)
 
 
 def test_a_batch_that_divides_is_taken():

@@ -28,8 +28,8 @@ from jvsc.state import TrainState
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
 CHECKPOINTS, UNFINISHED = "checkpoints", "unfinished_epoch"
-# What an evaluation or a drawing may change without being another run.
-FREE_SECTIONS = ("eval", "fid", "output")
+# What may change without being another run: evaluation, drawing, and who computes what.
+FREE_SECTIONS = ("eval", "fid", "output", "parallel")
 
 
 def write_atomically(path: Path, text: str) -> None:

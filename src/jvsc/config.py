@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import ml_collections
 import pydantic
@@ -21,7 +21,9 @@ AUTOENCODERS = ("relu_l1", "topk", "jump_relu")
 class Section(BaseModel):
     """Base of all settings: immutable, no unknown key, no silent conversion, no NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False
+    )
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -145,6 +147,16 @@ class FidConfig(Section):
     cache_dir: str = ""
 
 
+class ParallelConfig(Section):
+    """How the devices share the work; as `EvalConfig`, not a part of the run's identity.
+
+    The latents of encoder, posterior and generator are divided among `latent_shards` devices, and
+    the batch among the groups of so many.
+    """
+
+    latent_shards: PositiveInt = 1
+
+
 class OutputConfig(Section):
     """When a run validates, keeps checkpoints and draws."""
 
@@ -180,6 +192,7 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
     fid: FidConfig = FidConfig()
     output: OutputConfig = OutputConfig()
+    parallel: ParallelConfig = ParallelConfig()
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> "Config":

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool
 
 from jvsc.checkpoint import write_atomically
 from jvsc.model import Parameters
@@ -32,16 +34,26 @@ def find_divergence(
     """
     terms = {"reconstruction (mse)": np.asarray(metrics.mse), "KL": np.asarray(metrics.kl)}
     finite = np.isfinite(np.asarray(metrics.loss))
-    leaves = [np.isfinite(np.asarray(leaf)) for leaf in jax.tree.leaves(parameters)]
+    whole = np.asarray(_are_finite(parameters))
     found = {}
     for index, seed in enumerate(seeds):
         if not finite[index].all():
             step = int(np.argmin(finite[index]))
             bad = [name for name, values in terms.items() if not np.isfinite(values[index, step])]
             found[seed] = {"step": first_step + step, "terms": bad or ["loss"]}
-        elif not all(leaf[index].all() for leaf in leaves):
+        elif not whole[index]:
             found[seed] = {"step": first_step + finite.shape[1] - 1, "terms": ["gradient"]}
     return found
+
+
+@jax.jit
+def _are_finite(parameters: Parameters) -> Bool[Array, " S"]:
+    """Whether all parameters of each seed are finite."""
+    flags = [
+        jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
+        for leaf in jax.tree.leaves(parameters)
+    ]
+    return jnp.stack(flags).all(axis=0)
 
 
 def describe(diverged: dict[int, Any]) -> str:

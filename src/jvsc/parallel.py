@@ -1,5 +1,6 @@
 """The mesh of devices, and what lies where on it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,14 +10,26 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jvsc.errors import UserError
 
-DATA_AXIS = "data"
+DATA_AXIS, LATENT_AXIS = "data", "latents"
 
 
-def make_mesh() -> Mesh:
-    """All devices in one row; a batch is spread over it."""
-    return jax.make_mesh(
-        (jax.device_count(),), (DATA_AXIS,), axis_types=(jax.sharding.AxisType.Auto,)
-    )
+def make_mesh(latent_shards: int = 1) -> Mesh:
+    """All devices: a batch is spread over the rows of the mesh, the latents over its columns.
+
+    Args:
+      latent_shards: devices among which the latents are divided, neighbours of one process.
+
+    Raises:
+      UserError: if a process's devices cannot be grouped so.
+    """
+    if jax.local_device_count() % latent_shards:
+        raise UserError(
+            f"parallel.latent_shards is {latent_shards} on {jax.local_device_count()} devices of "
+            "a process; give a divisor of their number"
+        )
+    devices = np.asarray(jax.devices()).reshape(-1, latent_shards)
+    axis_types = (jax.sharding.AxisType.Auto,) * 2
+    return Mesh(devices, (DATA_AXIS, LATENT_AXIS), axis_types=axis_types)
 
 
 def check_batch_size(batch_size: int, num_devices: int) -> None:
@@ -35,16 +48,50 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """The same arrays on every device; each process gives the whole of them."""
-    sharding = NamedSharding(mesh, PartitionSpec())
-    if jax.process_count() == 1:
-        return jax.device_put(tree, sharding)
+    return _place(tree, mesh, lambda path, leaf: PartitionSpec())
 
-    def everywhere(leaf: Any) -> jax.Array:
+
+def spread_latents(tree: Any, mesh: Mesh, num_latents: int) -> Any:
+    """States of S seeds on the mesh: what has an axis of latents divided along it, all else whole.
+
+    Args:
+      tree: a `TrainState` with a leading axis; each process gives the whole of it.
+      mesh: of `make_mesh`.
+      num_latents: K.
+
+    Raises:
+      UserError: if K cannot be divided evenly.
+    """
+    shards = mesh.shape[LATENT_AXIS]
+    if num_latents % shards:
+        raise UserError(
+            f"num_latents is {num_latents} and parallel.latent_shards {shards}; give a multiple"
+        )
+    return _place(tree, mesh, lambda path, leaf: _spec(path, leaf, num_latents))
+
+
+def _spec(path: tuple[Any, ...], leaf: Any, num_latents: int) -> PartitionSpec:
+    """An encoder's latents are the last axis of its arrays, a generator's the first after S.
+
+    Both are names in `Parameters` and `Statistics`, and so in an optimiser's copies of them.
+    """
+    names = {getattr(part, "name", getattr(part, "key", None)) for part in path}
+    axis = leaf.ndim - 1 if "encoder" in names else 1 if "generator" in names else 0
+    if axis < 1 or leaf.ndim <= axis or leaf.shape[axis] != num_latents:
+        return PartitionSpec()
+    return PartitionSpec(*[None] * axis, LATENT_AXIS)
+
+
+def _place(tree: Any, mesh: Mesh, spec: Callable[[tuple[Any, ...], Any], PartitionSpec]) -> Any:
+    def place(path: tuple[Any, ...], leaf: Any) -> jax.Array:
+        sharding = NamedSharding(mesh, spec(path, leaf))
+        if jax.process_count() == 1:
+            return jax.device_put(leaf, sharding)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(everywhere(jax.random.key_data(leaf)))
+            return jax.random.wrap_key_data(place(path, jax.random.key_data(leaf)))
         return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
 
-    return jax.tree.map(everywhere, tree)
+    return jax.tree_util.tree_map_with_path(place, tree)
 
 
 def on_one_device(shapes: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 
 from jvsc.build import build_model, build_optimizer
 from jvsc.checkpoint import open_checkpoints
@@ -22,9 +24,13 @@ def seed_variables(state: TrainState, index: int) -> tuple[Parameters, Statistic
     Of a state that several processes share, each gets them on its own device.
     """
     variables = (state.parameters, state.statistics)
-    if jax.process_count() > 1:
-        variables = jax.tree.map(np.asarray, variables)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[index]), variables)
+    return jax.tree.map(lambda leaf: jnp.asarray(_on_one_process(leaf)[index]), variables)
+
+
+def _on_one_process(leaf: jax.Array) -> Any:
+    if leaf.is_fully_addressable:
+        return leaf
+    return np.asarray(leaf) if leaf.is_fully_replicated else process_allgather(leaf, tiled=True)
 
 
 def restore_state(

@@ -16,7 +16,7 @@ from models import image_config, random_images, small_config
 
 from jvsc.build import build_dataset, build_model, build_optimizer
 from jvsc.feed import streamed_feed
-from jvsc.parallel import DATA_AXIS, make_mesh, replicate
+from jvsc.parallel import DATA_AXIS, make_mesh, spread_latents
 from jvsc.state import init_states
 from jvsc.train import feed_arguments, make_feed
 
@@ -24,18 +24,28 @@ NUM_EPOCHS = 2
 
 
 def trajectory(kind: str) -> dict[str, np.ndarray]:
-    """Losses and last parameters; kind is linear, conv or conv_streamed."""
-    if kind == "linear":
+    """Losses and last parameters; kind is linear, topk, conv or conv_streamed.
+
+    With `_latents_N` behind the kind, the latents are divided among N of the devices.
+    """
+    kind, _, shards = kind.partition("_latents_")
+    if kind in ("linear", "topk"):
         config = small_config(batch_size=40, num_samples=3, data__num_train=400)
+        if kind == "topk":
+            # No threshold of ours; an AuxK loss of latents that soon are dead.
+            sizes = {"autoencoder__active": 4, "autoencoder__dead_after": 80}
+            config = small_config(
+                method="topk", threshold=None, batch_size=40, data__num_train=400, **sizes
+            )
         dataset = build_dataset(config)
     else:
         config = image_config(num_samples=3, sampling_chunk=2, compute_dtype="float64")
         dataset = random_images(config)
-    mesh = make_mesh()
+    mesh = make_mesh(int(shards or 1))
     model = build_model(config, dataset.train.shape[1], DATA_AXIS)
     optimizer = build_optimizer(config, config.steps_per_epoch)
     state = init_states(config.seeds, model, optimizer)
-    state = replicate(jax.tree.map(in_double, state), mesh)
+    state = spread_latents(jax.tree.map(in_double, state), mesh, config.num_latents)
     if kind == "conv_streamed":
         arguments = feed_arguments(config, model, optimizer, dataset, mesh)
         feed = streamed_feed(dataset.train, keys=state.key, segment_bytes=100_000, **arguments)
@@ -47,7 +57,9 @@ def trajectory(kind: str) -> dict[str, np.ndarray]:
         losses.append(np.asarray(metrics.loss))
     leaves = jax.tree.leaves((state.parameters, state.statistics))
     flat = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
-    return {"losses": np.concatenate(losses, axis=1), "parameters": flat}
+    largest = max(leaves, key=lambda leaf: leaf.size if config.num_latents in leaf.shape else 0)
+    spread = largest.shape[1:] != largest.addressable_shards[0].data.shape[1:]
+    return {"losses": np.concatenate(losses, axis=1), "parameters": flat, "spread": spread}
 
 
 def in_double(leaf: jax.Array) -> jax.Array:
