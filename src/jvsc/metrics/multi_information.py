@@ -18,15 +18,31 @@ def digitise(
     """The bin of each latent among `bin_edges`, and the number of bins."""
     edges = bin_edges(num_edges)
     num_bins = len(edges) + 1
-    return np.digitize(codes.astype(np.float64), edges).astype(
-        np.min_scalar_type(num_bins)
-    ), num_bins
+    digits = np.full(codes.shape, np.digitize(0.0, edges), np.min_scalar_type(num_bins))
+    # Most latents are zero, and need not be looked up.
+    active = np.flatnonzero(codes != 0)
+    digits.ravel()[active] = np.digitize(codes.ravel()[active].astype(np.float64), edges)
+    return digits, num_bins
 
 
 def entropy(counts: np.ndarray) -> float:
     """Plug-in entropy in bits of a distribution given by counts."""
     shares = counts[counts > 0] / counts.sum()
     return float(-np.sum(shares * np.log2(shares)))
+
+
+def marginal_counts(digits: Integer[np.ndarray, "N K"], num_bins: int) -> np.ndarray:
+    """How many codes have each latent in each bin, [K, num_bins]."""
+    num_codes, num_latents = digits.shape
+    # All are counted in the first code's bins, and then those that are in others are moved.
+    common = digits[0]
+    moved = np.flatnonzero(digits != common)
+    latents = moved % num_latents
+    counts = np.bincount(
+        latents * num_bins + digits.ravel()[moved], minlength=num_latents * num_bins
+    ).reshape(num_latents, num_bins)
+    counts[np.arange(num_latents), common] += num_codes - counts.sum(axis=1)
+    return counts
 
 
 def multi_information(codes: Float[np.ndarray, "N K"], num_edges: int = 20) -> float:
@@ -43,7 +59,7 @@ def multi_information(codes: Float[np.ndarray, "N K"], num_edges: int = 20) -> f
       A number of bits, at least zero up to rounding.
     """
     digits, num_bins = digitise(codes, num_edges)
-    marginal = sum(entropy(np.bincount(column, minlength=num_bins)) for column in digits.T)
+    marginal = sum(entropy(counts) for counts in marginal_counts(digits, num_bins))
     rows = (
         np.ascontiguousarray(digits)
         .view(np.dtype((np.void, digits.itemsize * digits.shape[1])))
