@@ -178,7 +178,7 @@ def test_codes_as_a_data_frame(fitted):
         ({"max_iter": 2.5}, "max_iter is 2.5"),
     ],
 )
-def test_a_wrong_parameter_is_refused_in_one_line(given, message):
+def test_a_wrong_parameter_is_refused_in_one_line(given, message, without_type_checks):
     with pytest.raises(UserError, match=message) as refused:
         SparseCoder(**given).fit(DIGITS)
     assert "\n" not in str(refused.value)

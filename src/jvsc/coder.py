@@ -33,8 +33,8 @@ from jvsc.tracking import (
 )
 
 # A training step of FISTA's dictionary needs no exact codes; the codes that users get are better.
-TRAINING_LIMITS = {"tolerance": 1e-2, "max_iterations": 100}
-CODING_LIMITS = {"tolerance": 1e-4, "max_iterations": 1000}
+TRAINING_LIMITS: dict[str, Any] = {"tolerance": 1e-2, "max_iterations": 100}
+CODING_LIMITS: dict[str, Any] = {"tolerance": 1e-4, "max_iterations": 1000}
 # Draws held at once for a chunk of data: so many numbers.
 DRAWN_NUMBERS = 1 << 22
 ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3

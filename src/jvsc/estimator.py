@@ -86,6 +86,14 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     Source: Fallah & Rozell (2022), Variational Sparse Coding with Learned Thresholding.
     """
 
+    components_: np.ndarray
+    mean_: np.ndarray
+    scale_: float
+    n_iter_: int
+    n_steps_: int
+    n_features_in_: int
+    penalty_: float
+
     def __init__(
         self,
         n_components: int = 256,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Key
 # Of so many elements one can be proposed again at a time. The first proposal is accepted for 95 to
 # 99.9% of the elements, so a proposal for all of them again would be nearly all waste.
 GROUP = 8
-TINY = jnp.finfo(jnp.float32).tiny
+TINY = float(jnp.finfo(jnp.float32).tiny)
 
 
 @jax.custom_jvp

@@ -26,7 +26,7 @@ class Pace:
     The first steps compile, and a device may slow down; so it follows what steps take.
     """
 
-    steps = 1
+    steps: int = 1
 
     def learn(self, steps: int, seconds: float) -> None:
         """Takes in how long some steps took."""

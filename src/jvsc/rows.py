@@ -31,9 +31,11 @@ class StandardisedRows:
         scale: float,
         count: int | None = None,
     ):
-        self.data, self.mean, self.scale = data, mean, scale
-        self.shape = (len(data) if count is None else count, data.shape[1])
-        self.itemsize = np.dtype(np.float32).itemsize
+        self.data: np.ndarray = data
+        self.mean: np.ndarray = mean
+        self.scale: float = scale
+        self.shape: tuple[int, int] = (len(data) if count is None else count, data.shape[1])
+        self.itemsize: int = np.dtype(np.float32).itemsize
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, Key
 
 from jvsc.posteriors.base import Annealing, Sample, WeighedSample
 from jvsc.thresholds import Heads
@@ -32,7 +32,7 @@ def draw(
     heads: Heads,
     draws: Int[Array, "J B"],
     annealing: Annealing,
-) -> PyTree[Float[Array, "J B K"]]:
+) -> Any:
     """Draws the numbered samples of each datum's code.
 
     Args:

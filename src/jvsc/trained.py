@@ -67,9 +67,12 @@ class TrainedModel:
         normalisation: Normalisation | None,
         origin: Origin,
     ):
-        self.config, self.num_features = config, num_features
-        self.parameters, self.statistics = parameters, statistics
-        self.normalisation, self.origin = normalisation, origin
+        self.config: Config = config
+        self.num_features: int = num_features
+        self.parameters: Parameters = parameters
+        self.statistics: Statistics = statistics
+        self.normalisation: Normalisation | None = normalisation
+        self.origin: Origin = origin
 
     def encode(self, data: Shaped[np.ndarray, "N D"], first: int = 0) -> Float[np.ndarray, "N K"]:
         """The codes that an evaluation infers: the best of J draws (eq. 9), or a solver's.

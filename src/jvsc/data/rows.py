@@ -52,9 +52,9 @@ class Rows:
         self._parts = list(parts)
         self._ends = np.cumsum([len(part) for part in self._parts])
         self._normalisation = normalisation
-        self.shape = (int(self._ends[-1]), self._parts[0].shape[1])
+        self.shape: tuple[int, int] = (int(self._ends[-1]), self._parts[0].shape[1])
         are_bytes = normalisation is None and all(part.dtype == np.uint8 for part in self._parts)
-        self.dtype = np.dtype(np.uint8 if are_bytes else np.float32)
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8 if are_bytes else np.float32)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -4,7 +4,7 @@ The weights of December 2015 differ from later ones: averages leave out the padd
 block takes a maximum where others take an average.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,11 @@ NUM_FEATURES = 2048
 SIDE = 299
 
 Maps = Float[Array, "B _ _ _"]
-average = partial(nn.avg_pool, window_shape=(3, 3), padding="SAME", count_include_pad=False)
-maximum = partial(nn.max_pool, window_shape=(3, 3), padding="SAME")
-halve = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
+average: Callable[[Maps], Maps] = partial(
+    nn.avg_pool, window_shape=(3, 3), padding="SAME", count_include_pad=False
+)
+maximum: Callable[[Maps], Maps] = partial(nn.max_pool, window_shape=(3, 3), padding="SAME")
+halve: Callable[[Maps], Maps] = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
 
 
 class ConvolutionBlock(nn.Module):

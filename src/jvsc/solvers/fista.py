@@ -1,5 +1,6 @@
 """FISTA for many lasso problems that share a dictionary (Beck & Teboulle 2009)."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from jvsc.solvers.lasso import check_lasso
 from jvsc.thresholds import soft_threshold
 
 # Accelerators would round products to TensorFloat-32 or bfloat16, and the certificate be void.
-product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+product: Callable[..., jax.Array] = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 class LassoSolution(NamedTuple):

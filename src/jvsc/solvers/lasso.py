@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from jvsc.errors import UserError
 
@@ -15,7 +15,7 @@ def lasso(
     tolerance: float = 1e-5,
     max_iterations: int = 1000,
     initial_codes: Float[ArrayLike, "N K"] | None = None,
-) -> Float[NDArray, "N K"]:
+) -> Float[np.ndarray, "N K"]:
     """Minimises 0.5 ||x - s A||^2 + penalty ||s||_1 for every row x of `data` (eq. 10), on the CPU.
 
     Coordinate descent (Friedman et al. 2010), which with Newton steps on the non-zeros (Lee et al.

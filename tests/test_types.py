@@ -1,0 +1,34 @@
+"""What a user's type checker sees of jvsc."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# scikit-learn has no types, nor has JAX for functions with a derivative of their own.
+UNTYPED_BY_OTHERS = {
+    "jvsc.SparseCoder",
+    "jvsc.autoencoders.jump_relu",
+    "jvsc.autoencoders.step_function",
+    "jvsc.estimator.SparseCoder",
+    "jvsc.estimator.SparseCoder.__sklearn_tags__",
+    "jvsc.estimator.has_posterior",
+}
+
+
+def test_every_public_name_has_a_type():
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
+    options = ["--verifytypes", "jvsc", "--ignoreexternal", "--outputjson"]
+    done = subprocess.run(
+        [binaries / "pyright", *options], env=environment, capture_output=True, text=True
+    )
+    report = json.loads(done.stdout)["typeCompleteness"]
+    assert report["exportedSymbolCounts"]["withKnownType"] > 1000
+    untyped = {
+        symbol["name"]
+        for symbol in report["symbols"]
+        if symbol["isExported"] and not symbol["isTypeKnown"]
+    }
+    assert untyped <= UNTYPED_BY_OTHERS
