@@ -174,6 +174,7 @@ def test_codes_as_a_data_frame(fitted):
         ({"n_components": 0}, "n_components is 0: input should be greater than 0"),
         ({"sparsity": 1.5}, "sparsity is 1.5: input should be less than 1"),
         ({"method": "thresholded_laplacien"}, "did you mean 'thresholded_laplacian'"),
+        ({"method": "topk"}, "unknown method 'topk'"),
         ({"refine_steps": -1}, "refine_steps is -1"),
         ({"max_iter": 2.5}, "max_iter is 2.5"),
     ],

@@ -1,7 +1,7 @@
 """A run's settings: frozen, validated once, and refused with the nearest valid name."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 import ml_collections
@@ -253,13 +253,12 @@ class Config(Section):
         return constants._replace(sparsity=sparsity, threshold=self.threshold)
 
 
-def check_method(name: str) -> None:
-    """Refuses an unknown method, naming the nearest.
+def check_method(name: str, known: Collection[str] = (*METHODS, *AUTOENCODERS)) -> None:
+    """Refuses a method that is not a known one, naming the nearest.
 
     Raises:
       UserError: if there is no such method.
     """
-    known = (*METHODS, *AUTOENCODERS)
     if name not in known:
         raise UserError(f"unknown method {name!r}; {_nearest(name, known)}")
 

@@ -59,17 +59,18 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     Args:
       n_components: K, atoms of the dictionary.
-      method: "thresholded_laplacian", another of jvsc's posteriors (`jvsc.posteriors.METHODS`), or
-        "fista": the dictionary is learnt with the lasso's codes, and `transform` solves the lasso.
-      sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training. It does not
-        apply to "gaussian" and "laplacian", whose codes have no zeros.
+      method: a name of `jvsc.posteriors.METHODS`, such as "thresholded_laplacian"; with "fista" the
+        dictionary is learnt with the lasso's codes, and `transform` solves the lasso.
+      sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training. For
+        "gaussian" and "laplacian", whose draws have no zeros, it applies to `refine_steps` alone.
       n_samples: J, codes drawn for each datum, of which the best one counts (eq. 9).
       refine_steps: proximal-gradient steps from the best draw, towards the lasso's optimum at a
         penalty (`penalty_`) for which the share of non-zeros is still `sparsity`.
       kl_weight: weight of the divergence; less lets codes leave the prior and reconstruct more, and
         too little lets training diverge. At 1 the divergence holds a latent's size as firmly as a
         residual of unit variance pulls at it.
-      max_iter: passes over the data; by default as many as make about 3,000 steps, at most 200.
+      max_iter: passes of `fit` over the data; by default as many as make about 3,000 steps, at
+        most 200.
       batch_size: data a step; less where there are fewer.
       sparse_output: whether `transform` returns a SciPy CSR array.
       random_state: seed of the start, the order and the draws, or a NumPy `RandomState`.
@@ -126,10 +127,14 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
           X: [N, D], real numbers: NumPy's, JAX's, or memory-mapped (read in parts, never copied).
           y: ignored.
 
+        Returns:
+          The estimator.
+
         Raises:
           UserError: for a parameter that does not serve (a ValueError).
-          ValueError: for data that do not.
-          DivergenceError: if the loss becomes non-finite.
+          ValueError: for data that are not finite or too few.
+          TypeError: for sparse data.
+          DivergenceError: if the loss becomes non-finite (`jvsc.errors`, a RuntimeError).
         """
         settings = self._settings()
         data = self._check(X, reset=True, ensure_min_samples=2)
@@ -189,7 +194,13 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
           X: [N, D].
 
         Returns:
-          Codes [N, K]; with `sparse_output` a CSR array, made in parts.
+          Codes [N, K], float32 for float32 data, else float64; with `sparse_output` a CSR array,
+          made in parts.
+
+        Raises:
+          NotFittedError: before a fit.
+          UserError: for a parameter that does not serve, or `refine_steps` that were 0 in the fit.
+          ValueError: for data of another width, or that are not finite.
         """
         data = self._check_fitted(X)
         kind = np.dtype(np.float32 if data.dtype == np.float32 else np.float64)
@@ -206,13 +217,21 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     @available_if(has_posterior)
     def predict_support_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probability that each latent is not zero under each datum's posterior, in closed form.
+        """Probability that each latent is not zero under each datum's posterior (eq. 3).
+
+        In closed form, or where a threshold is inferred by quadrature.
 
         Args:
           X: [N, D].
 
         Returns:
           Probabilities [N, K], float32. They are of a draw, before `n_samples` and `refine_steps`.
+
+        Raises:
+          AttributeError: for a method without posterior ("fista").
+          NotFittedError: before a fit.
+          UserError: for a parameter that does not serve.
+          ValueError: for data of another width, or that are not finite.
         """
         data = self._check_fitted(X)
         coder, parameters, statistics = self._coder()
@@ -229,8 +248,12 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Args:
           X: codes [N, K], dense or sparse.
 
+        Returns:
+          Data [N, D], of the codes' floating type.
+
         Raises:
-          ValueError: for codes of another width.
+          NotFittedError: before a fit.
+          ValueError: for codes of another width, or that are not finite.
         """
         check_is_fitted(self)
         kinds: Any = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
@@ -252,6 +275,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
         Returns:
           1 - sum (x - x_hat)^2 / sum (x - mean_)^2 over all entries; 1 is perfect.
+
+        Raises:
+          NotFittedError, UserError, ValueError: as `transform`.
         """
         data = self._check_fitted(X)
         dictionary = self._coder()[1].generator
@@ -277,7 +303,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             for name, value in given.items()
         }
         settings = validated(CoderSettings, plain)
-        check_method(settings.method)
+        check_method(settings.method, METHODS)
         return settings
 
     def _check(self, X: Any, reset: bool, **limits: Any) -> np.ndarray:

@@ -18,9 +18,10 @@ class StepMetrics(NamedTuple):
     """What a training step reports, means over its batch.
 
     Attributes:
-      loss: the encoder's loss of the samples, or objective (10) of FISTA's codes.
+      loss: the encoder's loss of the samples (eq. 12); for FISTA's codes the data and L1 terms of
+        objective (10); a sparse autoencoder's own loss.
       mse: squared error per pixel.
-      kl: KL summed over the latents (zero for FISTA).
+      kl: KL summed over the latents, in nats (zero without a posterior).
       nonzero_fraction: share of latents that are not exactly zero.
     """
 
@@ -38,7 +39,7 @@ def squared_error(
 
 
 def total_kl(kl: Divergence, heads: Heads) -> Float[Array, "*B"]:
-    """KL term of the loss, summed over the latents (eq. 12)."""
+    """KL term of the loss in nats, summed over the latents (eq. 12)."""
     return jnp.sum(kl(heads), axis=-1)
 
 
@@ -90,8 +91,14 @@ def best_draws(
       keys: one key a datum.
       num_samples: J.
       annealing: warm-up and temperature.
-      chunk: draws held in memory at once.
+      chunk: draws held in memory at once; all by default.
       training: whether batch normalisation takes the statistics of the draws.
+
+    Returns:
+      The chosen codes, with a leading axis of one for J.
+
+    Raises:
+      ValueError: if the model has no posterior.
     """
     sample = model.require_posterior().sample
     stopped = jax.lax.stop_gradient(parameters)
@@ -146,6 +153,9 @@ def variational_loss(
     Returns:
       The loss, and the step's metrics and moved statistics. The loss of a dictionary is of use for
       its gradient only.
+
+    Raises:
+      ValueError: if the model has no posterior.
     """
     posterior = model.require_posterior()
     heads, encoder_statistics = model.encode(parameters, statistics, data, training=True)
@@ -206,7 +216,10 @@ def sparse_coding_loss(
       frobenius: weight of the dictionary's norm; zero for a generator that is a network.
 
     Returns:
-      The generator's loss, and the step's metrics and moved statistics.
+      What the generator descends: 0.5 ||x - s A||^2 for a dictionary, up to a constant factor the
+      mean squared error for a network, and the norm's term; lambda ||s||_1 has no gradient here.
+      With it the step's metrics, whose loss is 0.5 ||x - x_hat||^2 + lambda ||s||_1, and the moved
+      statistics.
     """
     codes = solve(jax.lax.stop_gradient(parameters), statistics, data, penalty)
     codes = jax.lax.stop_gradient(codes)

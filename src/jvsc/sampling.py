@@ -109,9 +109,9 @@ def combine(losses: Float[Array, "J B"], sampling: Sampling) -> Float[Array, " B
     """The loss of J samples as one, for each datum, differentiable through all of them.
 
     Args:
-      losses: loss of each sample, negative ELBO.
-      sampling: "avg" (eq. 7), "max" (the lowest loss, eq. 9) or "iwae" (-log mean exp(-loss),
-        Burda et al. 2016).
+      losses: loss of each sample, mse + beta KL (eq. 12).
+      sampling: "avg" (eq. 7), "max" (the lowest loss, eq. 9) or "iwae" (-log mean exp(-loss), the
+        form of Burda et al. 2016, of this scaled loss).
 
     Returns:
       One loss a datum.

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 
 def one_cycle(peak: float, num_steps: int) -> optax.Schedule:
-    """Learning rate of one cycle: a short linear rise, then a long cosine (SPEC section 6).
+    """Learning rate of one cycle: a short linear rise, then a long cosine (Smith & Topin 2019).
 
     Args:
       peak: the largest learning rate.

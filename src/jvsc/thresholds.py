@@ -133,12 +133,28 @@ def gaussian_threshold(sparsity: float, variance: float) -> float:
 
 
 def laplacian_sparsity(threshold: float, scale: float) -> float:
-    """Share of Laplace(0, scale) noise beyond `threshold`: exp(-t / b0) (eq. 3)."""
+    """Share of Laplace(0, scale) noise beyond `threshold`: exp(-t / b0) (eq. 3).
+
+    Args:
+      threshold: t >= 0, in the units of `scale`; neither is checked.
+      scale: scale b0 > 0 of the prior.
+
+    Returns:
+      The share, in (0, 1]; the inverse of `laplacian_threshold`.
+    """
     return math.exp(-threshold / scale)
 
 
 def gaussian_sparsity(threshold: float, variance: float) -> float:
-    """Share of N(0, variance) noise beyond `threshold`: 2 Phi(-t / sqrt(v0))."""
+    """Share of N(0, variance) noise beyond `threshold`: 2 Phi(-t / sqrt(v0)) (appendix D).
+
+    Args:
+      threshold: t >= 0, in the units of the standard deviation; neither is checked.
+      variance: variance v0 > 0 of the prior.
+
+    Returns:
+      The share, in (0, 1]; the inverse of `gaussian_threshold`.
+    """
     return float(2 * ndtr(-threshold / math.sqrt(variance)))
 
 
@@ -148,7 +164,7 @@ class Threshold(NamedTuple):
     Attributes:
       prior: heads at which it follows its prior; none where it is fixed.
       sample: `(key, heads of one datum) -> threshold`, scalar or [K].
-      kl: `heads -> KL to the prior`, [..., K], as it enters the bound.
+      kl: `heads -> KL to the prior` in nats, [..., K], as it enters the bound.
       log_ratio: `(threshold, heads) -> log p - log q` of a threshold drawn, [K]; not weighted.
       exceeded: `(tail, quantile, heads) -> P(|noise| > threshold)`, [..., K], for noise of that
         tail and quantile function.
@@ -162,7 +178,10 @@ class Threshold(NamedTuple):
 
 
 def fixed(threshold: float) -> Threshold:
-    """The same threshold for every latent, not learned.
+    """The same threshold for every latent, not learned (section 3.2).
+
+    Args:
+      threshold: in the units of the codes.
 
     Raises:
       UserError: if `threshold` is not positive.
@@ -199,7 +218,7 @@ def gamma(mean: float, concentration: float = 3.0, kl_weight: float = 0.1) -> Th
     [1e-6, 1e6]. The divergence loses digits to cancellation where a concentration passes 1e3.
 
     Args:
-      mean: the prior's mean lambda0.
+      mean: the prior's mean lambda0, in the units of the codes.
       concentration: the prior's concentration; its rate is `concentration / mean`.
       kl_weight: factor of this KL within the bound's KL.
 

@@ -81,15 +81,19 @@ class TrainedModel:
         same codes.
 
         Args:
-          data: in the original data's units; bytes for images.
+          data: in the original data's units; for images bytes, or floats in [0, 1].
           first: place of the first datum in its data set.
 
+        Returns:
+          Codes, float32.
+
         Raises:
-          UserError: if the data are not D wide.
+          UserError: if the data are not D wide, or none are given.
         """
-        if data.ndim != 2 or data.shape[1] != self.num_features:
+        if data.ndim != 2 or data.shape[1] != self.num_features or not len(data):
             raise UserError(
-                f"data of shape {data.shape}; this model takes rows of {self.num_features} numbers"
+                f"data of shape {data.shape}; this model takes one or more rows of "
+                f"{self.num_features} numbers"
             )
         if self.normalisation is not None:
             data = self.normalisation.apply(data)
@@ -106,11 +110,12 @@ class TrainedModel:
         """What codes generate, in the original data's units; images in [0, 1].
 
         Raises:
-          UserError: if the codes are not K wide.
+          UserError: if the codes are not K wide, or none are given.
         """
-        if codes.ndim != 2 or codes.shape[1] != self.config.num_latents:
+        if codes.ndim != 2 or codes.shape[1] != self.config.num_latents or not len(codes):
             raise UserError(
-                f"codes of shape {codes.shape}; this model's have {self.config.num_latents} latents"
+                f"codes of shape {codes.shape}; this model takes one or more rows of "
+                f"{self.config.num_latents} latents"
             )
         chunk = self.config.eval.chunk
         (data,) = in_chunks(self._decode_chunk, codes, chunk, filled_to=chunk)
@@ -201,10 +206,16 @@ def load(path: str | os.PathLike[str], seed: int | None = None) -> TrainedModel:
 
     Args:
       path: the folder.
-      seed: which of a workdir's seeds; by default the first that did not diverge.
+      seed: which of a workdir's seeds, by default the first that did not diverge; of an export the
+        one that it holds.
+
+    Returns:
+      The model; of a workdir, after its newest whole checkpoint (damaged ones are put aside).
 
     Raises:
-      UserError: if there is no model, or it cannot be read.
+      UserError: if there is no model, it cannot be read, it does not have that seed, or another
+        process uses the workdir.
+      OSError: if a workdir cannot be written, for it is locked meanwhile.
     """
     folder = Path(path).expanduser()
     return load_with(read_config(folder), folder, seed)

@@ -30,7 +30,8 @@ CONFIG = Path(__file__).parents[2] / "configs" / "patches.py"
 DEFAULTS = flatten(Config().model_dump())
 TEXTS = sorted(key for key, value in DEFAULTS.items() if isinstance(value, str))
 FREE_TEXTS = {key for key in TEXTS if DEFAULTS[key] == ""}
-NUMBERS = sorted(DEFAULTS.keys() - set(TEXTS))
+SWITCHES = {key for key, value in DEFAULTS.items() if isinstance(value, bool)}
+NUMBERS = sorted(DEFAULTS.keys() - set(TEXTS) - SWITCHES)
 # Their zero is allowed; nothing below it is, for any number.
 WRONG_NUMBERS = st.one_of(
     st.floats(max_value=-1e-30, allow_nan=False).map(repr),

@@ -18,8 +18,8 @@ def load_activations(path: str, *, num_train: int, num_validation: int) -> Datas
     """The first N rows for training and the last M for validation, in the order of the files.
 
     They are normalised to mean zero and a mean squared norm of D, by one factor for all dimensions:
-    x - mean, over sqrt(mean ||x - mean||^2 / D), both of the training rows. Training rows are read,
-    and normalised, as they are needed.
+    x - mean, over sqrt(mean ||x - mean||^2 / D), both of at most 2^20 training rows, evenly spread.
+    Training rows are read, and normalised, as they are needed.
 
     Args:
       path: a .npy, .npz or .safetensors file, or a folder of such.
@@ -27,10 +27,12 @@ def load_activations(path: str, *, num_train: int, num_validation: int) -> Datas
       num_validation: M.
 
     Returns:
-      The data, whose `train` is `Rows`.
+      The data, float32: `train` [N, D], which is `Rows`, and `validation` [M, D].
 
     Raises:
-      UserError: if there are not enough rows, or they are not finite or all the same.
+      UserError: if `path` is empty, or its files are missing, unreadable, of several widths, not
+        real numbers or too few rows; or if a validation row or a measured training row is not
+        finite, or all measured rows are the same.
     """
     if not path:
         raise UserError(

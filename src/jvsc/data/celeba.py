@@ -37,9 +37,10 @@ def load_celeba(
     image_size: int = 64,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The first images of CelebA's official training and validation splits, mirrored in training.
+    """The first images of CelebA's official training and validation splits (Liu et al. 2015).
 
-    They are decoded once, into a cache from which they are memory-mapped.
+    Their middle is cut out and resized; in training they are mirrored at random. They are decoded
+    once, into a cache from which they are memory-mapped.
 
     Args:
       path: the official folder, with img_align_celeba/ and list_eval_partition.txt; "" asks
@@ -52,7 +53,8 @@ def load_celeba(
       progress: told how many of how many images of a split are decoded.
 
     Returns:
-      Bytes, [N, D] and [M, D], D = image_size^2 * 3, and the attributes where there are any.
+      Bytes that stand for [0, 1], [N, D] and [M, D], D = image_size^2 * 3, and the attributes where
+      there are any.
 
     Raises:
       UserError: for data that are missing or too few, or a cache that cannot be written.

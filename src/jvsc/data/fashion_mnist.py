@@ -43,7 +43,7 @@ def load_fashion_mnist(
     num_validation: int = 10_000,
     seed: int = 0,
 ) -> Dataset:
-    """Fashion-MNIST's training images, and its test images for validation.
+    """Fashion-MNIST (Xiao et al. 2017): its training images, and its test images for validation.
 
     Args:
       path: a folder with the IDX files of images and, if there, of labels, gzipped or not; ""
@@ -54,7 +54,7 @@ def load_fashion_mnist(
       seed: of the random subsets.
 
     Returns:
-      Bytes, [N, 784] and [M, 784], and the classes where there are any.
+      Bytes that stand for [0, 1], [N, 784] and [M, 784], and the classes where there are any.
 
     Raises:
       UserError: for data that are missing, damaged, or fewer than asked; see the message.

@@ -175,7 +175,7 @@ def load_patches(
     validation_fraction: float = 0.2,
     seed: int = 0,
 ) -> Dataset:
-    """Patches of whitened natural images, split by image (SPEC section 6).
+    """Patches of whitened natural images (Olshausen & Field 1996; section 4.1), split by image.
 
     Args:
       path: an Olshausen-style .mat file, a folder of photographs, or "" for the bundled ones.
@@ -186,7 +186,8 @@ def load_patches(
       seed: of the places where patches are cut.
 
     Returns:
-      Patches standardised pixel by pixel with the training set's statistics.
+      Patches, float32, [N, D] and [M, D], D = patch_size^2, each pixel standardised by the training
+      patches' mean and standard deviation.
 
     Raises:
       UserError: for data that is missing, damaged, or too small; see the message.

@@ -11,7 +11,7 @@ CUTOFF = 0.4
 
 
 def as_grey(image: Shaped[np.ndarray, "H W *C"]) -> Float[np.ndarray, "H W"]:
-    """A photograph of any depth as grey levels in [0, 1], float64."""
+    """A photograph of any depth as grey levels, float64: in [0, 1], or a float image's own."""
     if image.ndim == 3 and image.shape[2] == 4:
         image = rgba2rgb(image)
     if image.ndim == 3 and image.shape[2] == 3:

@@ -8,12 +8,26 @@ MOST = 0.95
 
 
 def posterior_collapse(kl: Float[np.ndarray, "N K"]) -> float:
-    """Share of latents whose KL is at most 1e-2 on at least 95% of the data (eq. 15)."""
+    """Share of latents whose KL is at most 1e-2 on at least 95% of the data (eq. 15).
+
+    Args:
+      kl: of each datum's posterior, latent by latent, in nats.
+
+    Returns:
+      A share in [0, 1]; the paper gives percent.
+    """
     return _share_of_latents(kl <= NEGLIGIBLE)
 
 
 def feature_collapse(codes: Float[np.ndarray, "N K"]) -> float:
-    """Share of latents with |s| at most 1e-2 on at least 95% of the data (eq. 16)."""
+    """Share of latents with |s| at most 1e-2 on at least 95% of the data (eq. 16).
+
+    Args:
+      codes: one code a row.
+
+    Returns:
+      A share in [0, 1]; the paper gives percent.
+    """
     return _share_of_latents(np.abs(codes) <= NEGLIGIBLE)
 
 

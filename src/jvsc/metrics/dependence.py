@@ -19,8 +19,9 @@ def pairwise_mutual_information(
 ) -> Float[np.ndarray, "K K"]:
     """Plug-in mutual information of every two latents, in bits; entropies on the diagonal.
 
-    Latents are digitised as for `multi_information`. The plug-in is too large by about
-    (cells - 1)^2 / (2 N ln 2) for independent latents; see `mean_mutual_information`.
+    Latents are digitised as for `multi_information`. With m bins in use of each of two independent
+    latents the plug-in is too large by about (m - 1)^2 / (2 N ln 2) (Miller 1955); see
+    `mean_mutual_information`.
 
     Args:
       codes: one code a row.
@@ -50,12 +51,15 @@ def mean_mutual_information(
     """Mean mutual information of two different latents in bits, its bias taken off.
 
     The bias is what the same codes have once each latent is shuffled on its own: they keep their
-    marginal distributions, and all that is left is the plug-in's. Zero for independent latents.
+    marginal distributions, and all that is left is the plug-in's.
 
     Args:
       codes: one code a row, K >= 2.
       num_edges: edges over [-2, 2].
       seed: of the shuffling.
+
+    Returns:
+      Bits; zero on average for independent latents, so it may be slightly negative.
     """
     shuffled = np.random.default_rng(seed).permuted(codes, axis=0)
     pairs = np.triu_indices(codes.shape[1], k=1)

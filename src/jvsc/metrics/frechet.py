@@ -22,15 +22,20 @@ def moments(features: Float[np.ndarray, "N F"]) -> Moments:
 def frechet_distance(a: Float[np.ndarray, "N F"], b: Float[np.ndarray, "M F"]) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) between the Gaussians of two samples.
 
+    Of Inception-v3's features it is the FID (Heusel et al. 2017).
+
     Args:
-      a: features of one sample, a row each.
+      a: features of one sample, a row each, N >= 2.
       b: of the other.
+
+    Returns:
+      A squared distance, in the features' units squared; zero for equal moments.
     """
     return frechet_distance_of_moments(moments(a), moments(b))
 
 
 def frechet_distance_of_moments(a: Moments, b: Moments) -> float:
-    """The Frechet distance of two Gaussians.
+    """The Frechet distance of two Gaussians (Dowson & Landau 1982), as `frechet_distance` gives it.
 
     The trace of (C_a C_b)^(1/2) is that of (C_a^(1/2) C_b C_a^(1/2))^(1/2), which is symmetric: no
     square root of a matrix that is nearly singular, and no imaginary part.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-# Keeps the ratio finite where a gradient never varies (SPEC section 7).
+# Keeps the ratio finite where a gradient never varies (as the published code).
 SMALLEST_DEVIATION = 1e-9
 # Gradients computed side by side on an accelerator. On a CPU (2 cores) one at a time takes 12 ms
 # for the linear model and 150 ms for the conv one; five at a time take 32 and 216 ms each.
@@ -17,7 +17,7 @@ AT_ONCE = 10
 def gradient_snr(
     gradient: Callable[[Key[Array, ""]], Any], keys: Key[Array, " draws"], chunk: int | None = None
 ) -> Any:
-    """|mean g| / (std g + 1e-9) of every parameter over independent draws.
+    """|mean g| / (std g + 1e-9) of every parameter over independent draws (Rainforth et al. 2018).
 
     Means and variances are merged chunk by chunk (Chan et al. 1983), so memory does not grow with
     the number of draws. May be jitted.
@@ -28,7 +28,7 @@ def gradient_snr(
       chunk: draws computed side by side, a remainder apart; by default one on a CPU, else ten.
 
     Returns:
-      The ratios, in the gradient's tree.
+      The ratios, without unit, in the gradient's tree.
     """
     num_draws = keys.shape[0]
     chunk = min(chunk or (1 if jax.default_backend() == "cpu" else AT_ONCE), num_draws)

@@ -6,7 +6,9 @@ from jaxtyping import Array, Float
 
 
 def importance_weighted_bound(log_weights: Float[Array, "J *B"]) -> Float[Array, "*B"]:
-    """Log mean_j w_j of J importance weights w = p(x, z) / q(z | x): at most log p(x) on average.
+    """Log mean_j w_j of J importance weights w = p(x, z) / q(z | x) (Burda et al. 2016).
+
+    At most log p(x) on average.
 
     Args:
       log_weights: log p(x | z_j) + log p(z_j) - log q(z_j | x) of J draws.

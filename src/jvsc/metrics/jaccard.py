@@ -8,7 +8,8 @@ def jaccard_consistency(supports: Bool[Array, "J *B K"]) -> Float[Array, "*B"]:
     """Mean Jaccard index |A and B| / |A or B| over all pairs of J supports (eq. 13).
 
     Args:
-      supports: which latents are not zero in each of J >= 2 codes of a datum.
+      supports: which latents are not zero in each of J >= 2 codes of a datum; the paper leaves out
+        those whose atom has a norm below 0.1.
 
     Returns:
       A number in [0, 1] for each datum; two empty supports are alike, so they count as 1.

@@ -9,7 +9,7 @@ def estimated_dictionary(
 ) -> Float[np.ndarray, "K D"]:
     """The dictionary of least squared error for given codes: pinv(C_ss) C_sx (Isely et al. 2010).
 
-    SPEC writes C_xs pinv(C_ss) with an atom a column. The moments are those about zero.
+    C_ss = s^T s and C_sx = s^T x are second moments about zero (section 4.2).
 
     Args:
       data: x.
@@ -17,7 +17,7 @@ def estimated_dictionary(
       chunk: rows taken at once.
 
     Returns:
-      One atom a row; zero for a latent that is never used.
+      One atom a row, in the data's units a unit of code; zero for a latent that is never used.
     """
     num_latents = codes.shape[1]
     second = np.zeros((num_latents, num_latents))

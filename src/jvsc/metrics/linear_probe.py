@@ -13,7 +13,7 @@ def linear_probe(
     labels: Bool[np.ndarray, "M A"],
     exclusive: bool,
 ) -> float:
-    """Accuracy of logistic regression from standardised codes.
+    """Accuracy of logistic regression from standardised codes (Alain & Bengio 2017).
 
     Args:
       train_codes: what it is fitted on.
@@ -23,8 +23,12 @@ def linear_probe(
       exclusive: whether each datum has exactly one attribute, so that they are classes.
 
     Returns:
-      Share of `codes` whose class is right; for attributes that are not exclusive, the mean over
-      those that both occur and are absent in `train_labels` of the share that is right.
+      Share of `codes` whose class is right, in [0, 1]; for attributes that are not exclusive, the
+      mean over those that both occur and are absent in `train_labels` (NaN if none does) of the
+      share that is right.
+
+    Raises:
+      ValueError: if `exclusive` and `train_labels` have one class only.
     """
     if exclusive:
         probe = _probe().fit(train_codes, train_labels.argmax(axis=1))

@@ -8,7 +8,7 @@ ZERO_EDGE = 1e-50
 
 
 def bin_edges(num_edges: int = 20, limit: float = 2.0) -> Float[np.ndarray, " E"]:
-    """`linspace(-limit, limit, num_edges)` and +-1e-50 (SPEC section 7), float64, sorted."""
+    """`linspace(-limit, limit, num_edges)` and +-1e-50, sorted, float64 (as published)."""
     return np.sort(np.append(np.linspace(-limit, limit, num_edges), [-ZERO_EDGE, ZERO_EDGE]))
 
 
@@ -46,14 +46,14 @@ def marginal_counts(digits: Integer[np.ndarray, "N K"], num_bins: int) -> np.nda
 
 
 def multi_information(codes: Float[np.ndarray, "N K"], num_edges: int = 20) -> float:
-    """Plug-in multi-information of codes in bits: sum_k H(s_k) - H(s_1 .. s_K).
+    """Plug-in multi-information of codes in bits: sum_k H(s_k) - H(s_1 .. s_K) (section 4.1.1).
 
     The joint entropy comes from the counts of distinct code vectors, so it is at most log2 N: for
     wide codes this measures marginal entropy more than dependence.
 
     Args:
       codes: one code a row.
-      num_edges: edges over [-2, 2]; 20 for linear models, 30 for conv ones (SPEC section 7).
+      num_edges: edges over [-2, 2]; the published code has 20 for linear models, 30 for conv ones.
 
     Returns:
       A number of bits, at least zero up to rounding.

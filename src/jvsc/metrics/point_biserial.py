@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 def point_biserial(
     codes: Float[np.ndarray, "N K"], attributes: Bool[np.ndarray, "N A"]
 ) -> Float[np.ndarray, "K A"]:
-    """Point-biserial correlation (M1 - M0) / std * sqrt(n1 n0 / n^2) (SPEC section 7).
+    """Point-biserial correlation (M1 - M0) / std * sqrt(n1 n0 / n^2) (Tate 1954).
 
     Args:
       codes: s.

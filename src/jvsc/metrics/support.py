@@ -19,7 +19,12 @@ class SupportStatistics(NamedTuple):
 
 
 def support_statistics(codes: Float[np.ndarray, "N K"]) -> SupportStatistics:
-    """Frequency and mean size of each latent."""
+    """Frequency and mean size of each latent.
+
+    Returns:
+      `frequency`, the share of the data in which it is not exactly zero, and `mean_size`, its mean
+      |s| there (zero for one never used), each [K].
+    """
     active = codes != 0
     counts = active.sum(axis=0)
     size = np.abs(codes).sum(axis=0, dtype=np.float64) / np.maximum(counts, 1)
@@ -39,6 +44,10 @@ def explained_variance(
     Args:
       data: x.
       squared_error: of each datum, mean over its pixels.
+
+    Returns:
+      At most 1, which is perfect; negative where the mean would do better; not finite for constant
+      data.
     """
     variance = np.mean(data.var(axis=0, dtype=np.float64))
     return float(1 - np.mean(squared_error, dtype=np.float64) / variance)

@@ -47,7 +47,7 @@ class Generator(NamedTuple):
 
 
 def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
-    """PyTorch's default initialisation, uniform(-1/sqrt(fan_in), 1/sqrt(fan_in)) (SPEC 5)."""
+    """PyTorch's default initialisation, uniform(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
     bound = fan_in**-0.5
 
     def init(key, shape, dtype=jnp.float32, out_sharding=None):

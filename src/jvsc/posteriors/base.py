@@ -14,8 +14,9 @@ class Annealing(NamedTuple):
     """What changes a sampler during training; evaluation uses the last values.
 
     Attributes:
-      warmup: w of appendix B, a factor of the noise, in [0.1, 1].
-      temperature: tau of the relaxed Bernoulli variable.
+      warmup: w in [0, 1], a factor of the Laplacian's noise (appendix B); in the spike-and-slab it
+        moves the slab from N(0, 1) to the inferred one.
+      temperature: tau > 0 of the relaxed Bernoulli variable.
     """
 
     warmup: ArrayLike = 1.0
@@ -37,7 +38,7 @@ class Posterior(NamedTuple):
     Attributes:
       prior: heads at which it is the prior, the same number for every latent.
       sample: `(key, heads, annealing) -> code [K]`, one reparameterised draw for one datum.
-      kl: `heads -> KL(q || p)` for each latent, [..., K].
+      kl: `heads -> KL(q || p)` for each latent in nats, [..., K].
       weighed_sample: `sample`'s draw with the log ratio of prior to posterior where the divergence
         acts: of the base sample and of an inferred threshold, for the importance-weighted bound.
       support_probability: `heads -> P(code != 0)` of each latent, [..., K], without warm-up.
@@ -61,7 +62,7 @@ class LocationScale(NamedTuple):
     Attributes:
       prior: heads at which it is the prior; one of them is "loc".
       noise: `(key, heads, annealing) -> scaled noise [K]` for one datum.
-      kl: `heads -> KL(q || p)` for each latent, [..., K].
+      kl: `heads -> KL(q || p)` for each latent in nats, [..., K].
       log_ratio: `(noise, heads) -> log p(loc + noise) - log q(loc + noise)` for each latent.
       tail: `(size, heads) -> P(|noise| > size)` for each latent, `size` broadcast against it.
       quantile: `(probability, heads) -> size` with `P(|noise| > size) = probability`, its inverse.

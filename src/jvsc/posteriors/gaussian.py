@@ -35,6 +35,8 @@ def gaussian_kl(
 def gaussian(variance: float = 0.1) -> LocationScale:
     """Gaussian posterior with prior N(0, variance); heads `loc` and `log_variance` (appendix B).
 
+    Kingma & Welling (2014). The warm-up does not apply.
+
     Args:
       variance: variance v0 of the prior.
 

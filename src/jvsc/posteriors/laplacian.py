@@ -44,7 +44,8 @@ def laplacian_kl(
 def laplacian(scale: float = 0.1) -> LocationScale:
     """Laplacian posterior with prior Laplace(0, scale); heads `loc` and `log_scale` (appendix B).
 
-    The noise is multiplied by the warm-up; its size is at most log(1e6) scales.
+    Barello et al. (2018), Connor et al. (2020). The noise is multiplied by the warm-up; its size is
+    at most log(1e6) scales.
 
     Args:
       scale: scale b0 of the prior.

@@ -104,10 +104,12 @@ def build_posterior(method: str, hyperparameters: Hyperparameters | None = None)
 
     Args:
       method: a name of `METHODS` that has an encoder (every one but "fista").
-      hyperparameters: constants of the priors; the paper's linear ones by default.
+      hyperparameters: constants of the priors; by default the paper's of the linear Laplacian
+        methods (its Gaussian ones have threshold=0.52).
 
     Raises:
-      ValueError: if there is no such method, or it has no posterior.
+      ValueError: if there is no such method, it has no posterior, or the estimator is unknown.
+      UserError: if a constant is outside its range (a ValueError).
     """
     found = METHODS.get(method)
     if found is None or found.posterior is None:

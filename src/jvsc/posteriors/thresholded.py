@@ -12,8 +12,8 @@ def thresholded(
 ) -> Posterior:
     """Posterior whose samples are the base's, soft-thresholded around their location (eq. 4).
 
-    With a Laplacian base this is exactly a spike-and-slab (Proposition 3.1). The divergence is the
-    base's, plus the threshold's own where it is inferred (eq. 5).
+    With a Laplacian base this is, for a given threshold, exactly a spike-and-slab (Proposition
+    3.1). The divergence is the base's, plus the threshold's own where it is inferred (eq. 5).
 
     Args:
       base: a location-scale family, such as `laplacian(0.1)`.

@@ -135,9 +135,9 @@ def fista(
 ) -> LassoSolution:
     """Minimises 0.5 ||x - s A||^2 + penalty ||s||_1 for every row x of `data` (eq. 10).
 
-    Each datum stops on its own, when its duality gap is at most `tolerance` times its objective,
-    and is frozen from then on. The momentum restarts for a datum whenever it points uphill
-    (O'Donoghue & Candes 2015). Jitted; one compilation for each shape.
+    FISTA (Beck & Teboulle 2009). Each datum stops on its own, when its duality gap is at most
+    `tolerance` times its objective, and is frozen from then on. The momentum restarts for a datum
+    whenever it points uphill (O'Donoghue & Candes 2015). Jitted; one compilation for each shape.
 
     Args:
       data: one datum a row.
@@ -152,7 +152,8 @@ def fista(
       Codes, duality gaps (in the objective's units), and iterations of each datum.
 
     Raises:
-      UserError: if the shapes do not fit or `penalty` is not positive.
+      UserError: if data and dictionary do not fit, or `penalty` is a Python number that is not
+        positive; an array's value is not checked.
     """
     data, dictionary = jnp.asarray(data), jnp.asarray(dictionary)
     check_lasso(data.shape, dictionary.shape, penalty)

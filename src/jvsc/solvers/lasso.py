@@ -27,15 +27,16 @@ def lasso(
       dictionary: one atom a row, of any norm.
       penalty: lambda > 0.
       tolerance: relative duality gap to reach; see `fista` for what float32 can.
-      max_iterations: where to stop a datum that has not reached it.
+      max_iterations: where to stop a datum that has not reached it, of which nothing tells.
       initial_codes: where to start; zeros by default.
 
     Returns:
       Codes, with exact zeros.
 
     Raises:
-      UserError: if the shapes do not fit, a number is none, `penalty` is not positive, or Numba is
-        not installed.
+      UserError: if data and dictionary do not fit or hold NaN or infinity, `penalty` is a Python
+        number that is not positive, or Numba is not installed.
+      ValueError: if `initial_codes` do not broadcast to [N, K].
     """
     try:
         from jvsc.solvers.active_set import solve_all
