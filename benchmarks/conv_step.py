@@ -1,6 +1,7 @@
 """One Fashion-MNIST training step of the conv model against PyTorch's."""
 
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -8,6 +9,7 @@ from benchmarks.pytorch_conv import make_step
 from benchmarks.timing import compare
 from benchmarks.workload import Comparison, training_steps
 
+CONFIG, SHAPE = "fmnist.py:thresholded_gaussian", (28, 28, 1)
 NUM_LATENTS, THRESHOLD = 64, 0.52
 # A training is one program an epoch: many steps a call, as in use.
 OUR_STEPS, THEIR_STEPS = 16, 2
@@ -21,6 +23,16 @@ def measure() -> list[Comparison]:
     ]
 
 
+def settings_of(batch_size: int, num_samples: int) -> dict[str, Any]:
+    """What differs from the config file."""
+    return {
+        "batch_size": batch_size,
+        "num_samples": num_samples,
+        "num_latents": NUM_LATENTS,
+        "threshold": THRESHOLD,
+    }
+
+
 def _compare(batch_size: int, num_samples: int, target: float) -> list[Comparison]:
     images = torch.rand(2048, 1, 28, 28)
     build = partial(
@@ -30,21 +42,14 @@ def _compare(batch_size: int, num_samples: int, target: float) -> list[Compariso
         num_samples=num_samples,
         threshold=THRESHOLD,
     )
-    overrides = {
-        "batch_size": batch_size,
-        "num_samples": num_samples,
-        "num_latents": NUM_LATENTS,
-        "threshold": THRESHOLD,
-    }
+    overrides = settings_of(batch_size, num_samples)
     opponents = {
         "PyTorch": build(images),
         "PyTorch, channels last": build(images.to(memory_format=torch.channels_last)),
     }
     if num_samples > 1:
         opponents["PyTorch, differentiates all J"] = build(images, select=False)
-    contestants = {
-        "jvsc": training_steps("fmnist.py:thresholded_gaussian", overrides, (28, 28, 1), OUR_STEPS)
-    }
+    contestants = {"jvsc": training_steps(CONFIG, overrides, SHAPE, OUR_STEPS)}
     for name, step in opponents.items():
         contestants[name] = partial(_repeat, step)
     times = compare(contestants)

@@ -1,6 +1,8 @@
 """Codes of many data by the encoder against SPAMS, which solves for each datum."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,36 +15,65 @@ from jvsc.build import build_model, final_annealing
 from jvsc.inference import encode_chunk, in_chunks, inference_key
 from jvsc.thresholds import laplacian_threshold
 
-# data, D, K, J, share of non-zeros, data that SPAMS solves, target
-SETTINGS = (
-    (100_000, 256, 256, 1, 0.1, 16_000, 1.5),
-    (2_000, 768, 4096, 20, 100 / 4096, 1_000, 20.0),
-)
 CHUNK = 1000
 
 
 def measure() -> list[Comparison]:
     """Both sizes."""
-    return [_compare(*setting) for setting in SETTINGS]
+    return [_compare(setting) for setting in SETTINGS]
 
 
-def _compare(
-    num_data: int,
-    width: int,
-    num_latents: int,
-    num_samples: int,
-    share: float,
-    few: int,
-    aim: float,
-) -> Comparison:
+class Setting(NamedTuple):
+    """Sizes of a problem.
+
+    Attributes:
+      num_data: encoded.
+      width: D.
+      num_latents: K.
+      num_samples: J.
+      share: of non-zeros.
+      few: data that SPAMS solves.
+      target: the ratio that is asked for.
+    """
+
+    num_data: int
+    width: int
+    num_latents: int
+    num_samples: int
+    share: float
+    few: int
+    target: float
+
+
+SETTINGS = (
+    Setting(100_000, 256, 256, 1, 0.1, 16_000, 1.5),
+    Setting(2_000, 768, 4096, 20, 100 / 4096, 1_000, 20.0),
+)
+
+
+class Problem(NamedTuple):
+    """Data of sparse codes with noise, their dictionary, and an encoder as it is initialised."""
+
+    data: np.ndarray
+    dictionary: np.ndarray
+    encode: Callable[[np.ndarray], Any]
+
+
+def random_problem(setting: Setting) -> Problem:
+    """Random atoms of norm 1, Laplacian codes, and noise of deviation 0.05."""
+    num_data, width, num_latents, num_samples, share, *_ = setting
     random = np.random.default_rng(0)
     dictionary = random.normal(size=(num_latents, width)).astype(np.float32)
     dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
     chosen = random.random((num_data, num_latents)) < share
     codes = chosen * random.laplace(size=chosen.shape).astype(np.float32)
     data = codes @ dictionary + 0.05 * random.normal(size=(num_data, width)).astype(np.float32)
-    del chosen, codes
-    encode = _encoder(width, num_latents, num_samples, share)
+    return Problem(data, dictionary, _encoder(width, num_latents, num_samples, share))
+
+
+def _compare(setting: Setting) -> Comparison:
+    num_data, width, num_latents, num_samples, share, few, target = setting
+    data, dictionary, encode = random_problem(setting)
     penalty = penalty_of(share, data[:200], dictionary)
     columns, atoms = np.asfortranarray(data[:few].T), np.asfortranarray(dictionary.T)
     nonzero = np.mean(encode(data[:CHUNK])[0] != 0)
@@ -60,7 +91,7 @@ def _compare(
         theirs=1e6 * theirs,
         unit="us a datum",
         ours_first=times["jvsc"].first,
-        target=aim,
+        target=target,
         note=f"{1 / ours:,.0f} data per second, {nonzero:.1%} non-zeros; SPAMS {1 / theirs:,.0f}",
     )
 

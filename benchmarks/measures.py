@@ -2,7 +2,9 @@
 
 import itertools
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +48,8 @@ def _multi_information(codes: np.ndarray) -> Comparison:
     )  # fmt: skip
 
 
-def _gradient_snr() -> Comparison:
+def snr_of_draws() -> Callable[[], Any]:
+    """The ratios of the linear model's encoder over `NUM_DRAWS` draws, as a call."""
     config = linear_config(num_samples=1)
     model = build_model(config, 256)
     parameters, statistics = model.init(jax.random.key(0))
@@ -61,9 +64,13 @@ def _gradient_snr() -> Comparison:
 
     keys = jax.random.split(jax.random.key(2), NUM_DRAWS)
     ratios = jax.jit(partial(gradient_snr, gradient))
+    return lambda: ratios(keys)
+
+
+def _gradient_snr() -> Comparison:
     opponent = make_model(num_latents=NUM_LATENTS, num_samples=1)
     batch = torch.randn(BATCH_SIZE, 256)
-    ours = compare({"jvsc": lambda: ratios(keys)})["jvsc"]
+    ours = compare({"jvsc": snr_of_draws()})["jvsc"]
     theirs = NUM_DRAWS / THEIR_DRAWS * seconds_of(partial(_pytorch_snr, opponent, batch))
     return Comparison(
         f"gradient SNR, {NUM_DRAWS} draws", "a loop of PyTorch's backward passes",

@@ -1,4 +1,4 @@
-"""An epoch's steps as one compiled program: shuffle, loop, update; seeds by vmap."""
+"""An epoch's steps as one compiled program: shuffle, loop, update; all seeds together."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -68,7 +68,8 @@ def train_step(
     gradient, (metrics, statistics) = jax.grad(loss, has_aux=True)(
         state.parameters, state.statistics, data, key, state.step, first
     )
-    gradient, metrics = jax.lax.pmean((gradient, metrics), DATA_AXIS)
+    if jax.lax.axis_size(DATA_AXIS) > 1:
+        gradient, metrics = jax.lax.pmean((gradient, metrics), DATA_AXIS)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.parameters)
     parameters: Any = optax.apply_updates(state.parameters, updates)
     after = TrainState(state.step + 1, state.key, parameters, statistics, optimizer_state)
@@ -134,7 +135,7 @@ def make_steps(
 
         return _loop(step, state, metrics, place, count)
 
-    return _compile(jax.vmap(one_seed, in_axes=(0, 0, None, None, None)), mesh, PartitionSpec())
+    return _compile(_over_seeds(one_seed, None), mesh, PartitionSpec())
 
 
 @lru_cache(maxsize=32)
@@ -172,7 +173,7 @@ def make_streamed_steps(
         return _loop(step, state, metrics, place, count)
 
     spread = PartitionSpec(None, None, DATA_AXIS)
-    return _compile(jax.vmap(one_seed, in_axes=(0, 0, 0, None, None)), mesh, spread)
+    return _compile(_over_seeds(one_seed, 0), mesh, spread)
 
 
 def no_metrics(num_seeds: int, num_steps: int, mesh: Mesh) -> StepMetrics:
@@ -200,6 +201,35 @@ def _loop(
         )
 
     return jax.lax.fori_loop(jnp.int32(0), count, body, (state, metrics))
+
+
+def _over_seeds(one_seed: Callable, data_axis: int | None) -> Callable:
+    """All seeds in one program: by vmap, or on a CPU, which one fills, after one another.
+
+    Args:
+      one_seed: of a seed's state and metrics, data, place and count.
+      data_axis: of the data's seeds; None where all seeds take the same.
+    """
+    axes = (0, 0, data_axis, None, None)
+
+    def run(*arguments: Any) -> tuple[TrainState, StepMetrics]:
+        num_seeds = arguments[0].step.shape[0]
+        if num_seeds > 1 and jax.default_backend() != "cpu":
+            return jax.vmap(one_seed, in_axes=axes)(*arguments)
+
+        def numbered(index: ArrayLike) -> tuple[TrainState, StepMetrics]:
+            return one_seed(
+                *(
+                    jax.tree.map(lambda leaf: leaf[index], argument) if axis == 0 else argument
+                    for argument, axis in zip(arguments, axes, strict=True)
+                )
+            )
+
+        if num_seeds == 1:
+            return jax.tree.map(lambda leaf: leaf[None], numbered(0))
+        return jax.lax.map(numbered, jnp.arange(num_seeds))
+
+    return run
 
 
 def _compile(run: Callable, mesh: Mesh, data_spec: PartitionSpec) -> Callable:

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from jvsc.posteriors.base import Annealing, Sample, WeighedSample
+from jvsc.random_bits import straight_line
 from jvsc.thresholds import Heads
 
 Sampling = Literal["max", "avg", "iwae"]
@@ -47,7 +48,7 @@ def draw(
     """
 
     def one(key: Key[Array, ""], heads: Heads, number: Int[Array, ""]) -> Any:
-        return sample(jax.random.fold_in(key, number), heads, annealing)
+        return sample(straight_line(jax.random.fold_in(key, number)), heads, annealing)
 
     one_of_each_datum = jax.vmap(one, in_axes=(0, 0, 0))
     return jax.vmap(one_of_each_datum, in_axes=(None, None, 0))(keys, heads, draws)

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Int, Key
 
 from jvsc.model import Model, Parameters, Statistics
+from jvsc.random_bits import straight_line
 
 
 class TrainState(NamedTuple):
@@ -35,7 +36,7 @@ def init_state(
 ) -> TrainState:
     """The state before the first step, a function of `key` alone."""
     init_key, train_key = jax.random.split(key)
-    parameters, statistics = model.init(init_key)
+    parameters, statistics = model.init(straight_line(init_key))
     return TrainState(jnp.int32(0), train_key, parameters, statistics, optimizer.init(parameters))
 
 
