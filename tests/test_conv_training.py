@@ -66,6 +66,7 @@ def test_methods_train_evaluate_and_draw(method, tmp_path, made_up_images):
     assert (tmp_path / "prior_samples_epoch_0001.png").exists() == (method != "fista")
 
 
+@pytest.mark.slow
 def test_labelled_images_are_probed_and_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(classifier, "STEPS", 2)
     write_labelled(tmp_path / "idx")
@@ -153,6 +154,7 @@ def test_prior_codes_are_sparse_as_the_prior_says():
     assert abs((codes != 0).mean() - expected) < 5 * error
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_as_float32_does_on_real_images(fashion_mnist):
     """200 steps of the best of two samples; the last hundred's mean loss within 3%."""
     dataset = load_fashion_mnist(str(fashion_mnist), num_train=3200, num_validation=100)

@@ -85,7 +85,14 @@ def test_inferred_codes_do_not_depend_on_the_chunk():
     np.testing.assert_allclose(codes(37), codes(10), atol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS)
+# Each of the ways to make a posterior is tried; `make test-slow` tries every method.
+TRIED = ("fista", "spike_and_slab", "thresholded_laplacian", "thresholded_gaussian_gamma")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=() if name in TRIED else pytest.mark.slow) for name in METHODS],
+)
 def test_every_method_trains_and_evaluates(method, tmp_path):
     threshold = 0.25 if METHODS[method].threshold_of else None
     config = small_config(method=method, threshold=threshold, num_epochs=2, seeds=(0, 4))

@@ -112,6 +112,11 @@ SMALL = [
     "--config.data.patch_size=8",
     "--config.data.num_train=1000",
     "--config.data.num_validation=100",
+    "--config.eval.iwae_samples=5",
+    "--config.eval.snr_draws=5",
+    "--config.eval.snr_batches=1",
+    "--config.eval.best_draws=5",
+    "--config.eval.jaccard_draws=3",
 ]
 
 
