@@ -52,7 +52,7 @@ SETTINGS = (
 
 
 class Problem(NamedTuple):
-    """Data of sparse codes with noise, their dictionary, and an encoder as it is initialised."""
+    """Data of sparse codes with noise, their dictionary, and an encoder near its prior."""
 
     data: np.ndarray
     dictionary: np.ndarray
@@ -97,9 +97,13 @@ def _compare(setting: Setting) -> Comparison:
 
 
 def _encoder(width: int, num_latents: int, num_samples: int, share: float):
-    """Inference as evaluation does it, of an encoder as it is initialised."""
+    """Inference as evaluation does it, of an encoder that has learned nothing but its prior."""
     config = linear_config(
-        num_samples=num_samples, num_latents=num_latents, threshold=laplacian_threshold(share, 0.1)
+        num_samples=num_samples,
+        num_latents=num_latents,
+        threshold=laplacian_threshold(share, 0.1),
+        # So that a draw has about as many non-zeros as after a training.
+        **{"encoder.start_at_prior": True},
     )
     model = build_model(config, width)
     parameters, statistics = model.init(jax.random.key(0))

@@ -27,7 +27,7 @@ def flops(num_samples: int) -> float:
 
 
 def measure() -> list[Comparison]:
-    """J = 1 and J = 20 against PyTorch, and three seeds by `vmap` against one."""
+    """J = 1 and J = 20 against PyTorch, and three seeds in one program against one."""
     return [
         *_against_pytorch(num_samples=1, target=2.4),
         *_against_pytorch(num_samples=20, target=3.3),
@@ -76,7 +76,7 @@ def _three_seeds() -> Comparison:
     )
     three, one = times["(0,1,2)"], times["(0,)"]
     return Comparison(
-        workload="linear step, J=1, three seeds by vmap",
+        workload="linear step, J=1, three seeds at once",
         opponent="one seed",
         ours=1e3 * three.median / OUR_STEPS,
         theirs=1e3 * one.median / OUR_STEPS,
