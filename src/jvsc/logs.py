@@ -68,6 +68,8 @@ class RunLog:
             f"non-zeros {100 * np.mean(row['nonzero_fraction']):.1f}%  "
             f"{row['steps_per_second']:.3g} steps/s"
         )
+        if row.get("warmup", 1.0) < 1:
+            text += f"  noise at {100 * row['warmup']:.0f}%"
         if "validation_loss" in row:
             text += f"  validation {np.mean(row['validation_loss']):.4g}"
         if self._progress.console.is_terminal:

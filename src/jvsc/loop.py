@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 
-from jvsc.build import build_infer
+from jvsc.build import build_annealing, build_infer
 from jvsc.checkpoint import Checkpoints, Restored, keep_unfinished
 from jvsc.code_measures import validation_loss
 from jvsc.config import Config
@@ -119,6 +119,8 @@ class Loop:
         self.epoch += 1
         output, last = self.config.output, self.epoch == self.config.num_epochs
         row = epoch_row(self.epoch, done.metrics, done.seconds)
+        if self.config.family.warms_up:
+            row["warmup"] = float(build_annealing(self.config)(jnp.int32(row["step"])).warmup)
         if last or self.epoch % output.validate_every == 0:
             row["validation_loss"] = self.validate(self.state)
         log.write(row)

@@ -49,12 +49,14 @@ class Method(NamedTuple):
       threshold_of: `(sparsity, hyperparameters) -> threshold`, None without a threshold.
       sparsity_of: `(threshold, hyperparameters) -> sparsity`, its inverse.
       has_sparsity: whether the prior has a wanted share of non-zeros.
+      warms_up: whether the warm-up is a factor of its noise.
     """
 
     posterior: Callable[[Hyperparameters], Posterior] | None
     threshold_of: Callable[[float, Hyperparameters], float] | None = None
     sparsity_of: Callable[[float, Hyperparameters], float] | None = None
     has_sparsity: bool = False
+    warms_up: bool = False
 
 
 def _gamma(h: Hyperparameters):
@@ -76,13 +78,14 @@ def _thresholded_laplacian(posterior: Callable[[Hyperparameters], Posterior]) ->
         lambda sparsity, h: laplacian_threshold(sparsity, h.scale),
         lambda threshold, h: laplacian_sparsity(threshold, h.scale),
         has_sparsity=True,
+        warms_up=True,
     )
 
 
 METHODS: dict[str, Method] = {
     "fista": Method(None),
     "gaussian": Method(lambda h: as_posterior(gaussian(h.variance))),
-    "laplacian": Method(lambda h: as_posterior(laplacian(h.scale))),
+    "laplacian": Method(lambda h: as_posterior(laplacian(h.scale)), warms_up=True),
     "spike_and_slab": Method(lambda h: spike_and_slab(h.sparsity, h.variance), has_sparsity=True),
     "thresholded_gaussian": _thresholded_gaussian(
         lambda h: thresholded(gaussian(h.variance), fixed(h.threshold), h.estimator)
