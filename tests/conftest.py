@@ -20,10 +20,12 @@ from jaxtyping import install_import_hook
 
 import jvsc
 
+# The paper's numbers are whole ones among others; what Numba compiles cannot be wrapped.
+UNCHECKED = ("jvsc.reproduce", "jvsc.solvers.active_set")
+
 with install_import_hook("jvsc", "beartype.beartype"):
     for module in pkgutil.walk_packages(jvsc.__path__, "jvsc."):
-        # The paper's numbers, of which reproductions are made, are whole ones among others.
-        if not module.name.startswith("jvsc.reproduce"):
+        if not module.name.startswith(UNCHECKED):
             importlib.import_module(module.name)
 
 import jaxtyping

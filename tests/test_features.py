@@ -122,6 +122,7 @@ def test_a_classifier_is_trained_once_and_named_as_what_it_is(
     np.testing.assert_array_equal(first.of(dataset.validation), again.of(dataset.validation))
 
 
+@pytest.mark.slow
 def test_a_damaged_classifier_is_trained_anew(tmp_path, few_steps):
     dataset, labels = labelled_images()
     first = own_classifier(dataset, labels, "fashion_mnist", tmp_path)
@@ -131,6 +132,7 @@ def test_a_damaged_classifier_is_trained_anew(tmp_path, few_steps):
     assert first.description == again.description
 
 
+@pytest.mark.slow
 def test_the_distance_grows_with_damage_to_real_images(fashion_mnist, tmp_path, few_steps):
     dataset = load_fashion_mnist(str(fashion_mnist), num_train=4000, num_validation=1000)
     assert dataset.read_labels is not None

@@ -66,7 +66,8 @@ HEADS = ("loc", "log_scale")
 
 
 @pytest.mark.parametrize(
-    ("name", "codes", "features"), [("fashion_mnist", 20, 128), ("celeba", 64, 256)]
+    ("name", "codes", "features"),
+    [("fashion_mnist", 20, 128), pytest.param("celeba", 64, 256, marks=pytest.mark.slow)],
 )
 def test_conv_networks_have_the_layers_of_section_5(name, codes, features):
     architecture = ARCHITECTURES[name]

@@ -37,8 +37,21 @@ def all_samples_losses(model, parameters, data, num_samples, sampling):
     )
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("method", ENCODERS)
+# Every method with "max", which selects; the others, which do not, with one of each kind.
+COMBINATIONS = [
+    pytest.param(
+        method,
+        sampling,
+        marks=()
+        if sampling == "max" or method in ("spike_and_slab", "thresholded_laplacian")
+        else pytest.mark.slow,
+    )
+    for method in ENCODERS
+    for sampling in SAMPLINGS
+]
+
+
+@pytest.mark.parametrize(("method", "sampling"), COMBINATIONS)
 def test_select_then_differentiate_equals_differentiating_through_all_samples(method, sampling):
     model = small_model(method)
     parameters, data = small_batch(model)
