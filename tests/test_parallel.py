@@ -84,7 +84,9 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_do(
 
 
 def test_latents_that_do_not_divide_are_refused():
-    with pytest.raises(UserError, match=r"^parallel.latent_shards is 3 on 1 devices of a process"):
+    with pytest.raises(
+        UserError, match=r"^parallel.latent_shards is 3, but a process has 1 of the devices"
+    ):
         make_mesh(3)
 
 

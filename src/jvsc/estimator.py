@@ -127,9 +127,6 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
           X: [N, D], real numbers: NumPy's, JAX's, or memory-mapped (read in parts, never copied).
           y: ignored.
 
-        Returns:
-          The estimator.
-
         Raises:
           UserError: for a parameter that does not serve (a ValueError).
           ValueError: for data that are not finite or too few.
@@ -217,9 +214,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     @available_if(has_posterior)
     def predict_support_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probability that each latent is not zero under each datum's posterior (eq. 3).
-
-        In closed form, or where a threshold is inferred by quadrature.
+        """Probability that each latent is not zero under its posterior (eq. 3), in closed form.
 
         Args:
           X: [N, D].
@@ -275,9 +270,6 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
         Returns:
           1 - sum (x - x_hat)^2 / sum (x - mean_)^2 over all entries; 1 is perfect.
-
-        Raises:
-          NotFittedError, UserError, ValueError: as `transform`.
         """
         data = self._check_fitted(X)
         dictionary = self._coder()[1].generator

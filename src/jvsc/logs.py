@@ -75,7 +75,8 @@ class RunLog:
         if self._progress.console.is_terminal:
             self._progress.update(self._progress.task_ids[0], advance=1, status=text)
         else:
-            self._progress.console.print(f"epoch {row['epoch']}: {text}", highlight=False)
+            line = f"epoch {row['epoch']}: {text}"
+            self._progress.console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Flushes TensorBoard's events."""

@@ -120,7 +120,8 @@ class Loop:
         output, last = self.config.output, self.epoch == self.config.num_epochs
         row = epoch_row(self.epoch, done.metrics, done.seconds)
         if self.config.family.warms_up:
-            row["warmup"] = float(build_annealing(self.config)(jnp.int32(row["step"])).warmup)
+            annealing = build_annealing(self.config)
+            row["warmup"] = float(jnp.asarray(annealing(jnp.int32(row["step"])).warmup))
         if last or self.epoch % output.validate_every == 0:
             row["validation_loss"] = self.validate(self.state)
         log.write(row)

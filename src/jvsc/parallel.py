@@ -24,8 +24,8 @@ def make_mesh(latent_shards: int = 1) -> Mesh:
     """
     if jax.local_device_count() % latent_shards:
         raise UserError(
-            f"parallel.latent_shards is {latent_shards} on {jax.local_device_count()} devices of "
-            "a process; give a divisor of their number"
+            f"parallel.latent_shards is {latent_shards}, but a process has "
+            f"{jax.local_device_count()} of the devices; give a divisor of their number"
         )
     devices = np.asarray(jax.devices()).reshape(-1, latent_shards)
     axis_types = (jax.sharding.AxisType.Auto,) * 2

@@ -48,7 +48,7 @@ ROWS = (
     ),
     Row("dictionary_norm", "mean norm of an atom"),
     Row("zero_code_loss", "the all-zero code's", brief=True),
-    Row("mse", "squared error per pixel", brief=True),
+    Row("mse", "squared error per entry", brief=True),
     Row("explained_variance", "explained variance", percent=True, brief=True),
     Row("nonzero_fraction", "share of non-zeros", percent=True, brief=True),
     Row("l0", "L0", note="non-zeros of a datum's code"),
