@@ -21,7 +21,8 @@ demo: install
 
 # Compiling is most of the tests' work, and one process compiles on one core.
 test: install
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+	  --no-loadscope-reorder
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -35,6 +35,21 @@ from jvsc.data.fashion_mnist import DEBIAN_FOLDER
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+# Files of a minute and more.
+LONG = {
+    f"test_{name}.py"
+    for name in (
+        "train", "conv_training", "reproduce", "evaluate", "features", "parallel", "processes",
+        "report", "examples", "encode", "preemption",
+    )
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long begin first, so that no process ends long after the others."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture
 def without_type_checks():
     """As users run it: jvsc's own messages come instead of the shape checks'."""

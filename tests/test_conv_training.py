@@ -100,6 +100,7 @@ def test_labelled_images_are_probed_and_compared(tmp_path, monkeypatch, capsys):
     assert "is a run on other data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_conv_run_continues_where_it_stopped(tmp_path, made_up_images, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt

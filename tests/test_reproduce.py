@@ -169,6 +169,7 @@ def test_a_mistake_is_one_line(arguments, message, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_figure_is_trained_measured_and_written_once(tmp_path, capsys):
     arguments = ["figure5", "--scale=cpu", f"--workdir={tmp_path}", *TINY]
     console = Console(width=200)

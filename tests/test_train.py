@@ -172,7 +172,7 @@ def compare_with_one_never_killed(tmp_path: Path, kills: int) -> None:
 
 
 def test_a_run_killed_and_continued_ends_bit_identical(tmp_path):
-    compare_with_one_never_killed(tmp_path, kills=2)
+    compare_with_one_never_killed(tmp_path, kills=1)
 
 
 def test_a_workdir_of_other_settings_is_refused_and_untouched(tmp_path):
