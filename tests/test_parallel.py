@@ -55,6 +55,7 @@ def test_eight_devices_follow_the_trajectory_of_one(trajectory, kind):
         "linear_latents_4",
         pytest.param("linear_latents_8", marks=pytest.mark.slow),
         pytest.param("topk_latents_2", marks=pytest.mark.slow),
+        pytest.param("topk_latents_8", marks=pytest.mark.slow),
     ],
 )
 def test_latents_divided_among_devices_follow_the_trajectory_of_one(trajectory, kind):

@@ -238,13 +238,6 @@ def _compile(run: Callable, mesh: Mesh, data_spec: PartitionSpec) -> Callable:
     A batch is spread by hand, so that a step says what its devices exchange. Latents that are
     divided among devices are kept so by XLA: a step reads as on one device.
     """
-    if mesh.shape[DATA_AXIS] == 1 < mesh.size:
-        # XLA refuses an exchange by hand within a single group, so the axis is a name only.
-        named = jax.vmap(run, in_axes=None, out_axes=0, axis_name=DATA_AXIS, axis_size=1)
-        return jax.jit(
-            lambda *arguments: jax.tree.map(lambda leaf: leaf[0], named(*arguments)),
-            donate_argnums=(0, 1),
-        )
     everywhere = PartitionSpec()
     # Gradients are averaged by hand in train_step, so replication is not tracked.
     spread = jax.shard_map(

@@ -32,6 +32,14 @@ def make_mesh(latent_shards: int = 1) -> Mesh:
     return Mesh(devices, (DATA_AXIS, LATENT_AXIS), axis_types=axis_types)
 
 
+def batch_axis(mesh: Mesh) -> str | None:
+    """The axis that a batch is spread over; None where one group has all of it.
+
+    Then nothing is to be exchanged, and where that group divides the latents XLA refuses to.
+    """
+    return DATA_AXIS if mesh.shape[DATA_AXIS] > 1 else None
+
+
 def check_batch_size(batch_size: int, num_devices: int) -> None:
     """Refuses a batch that the devices cannot share evenly.
 

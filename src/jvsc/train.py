@@ -31,7 +31,7 @@ from jvsc.interruption import deferred_interruption
 from jvsc.logs import open_log
 from jvsc.loop import Loop
 from jvsc.model import Model
-from jvsc.parallel import DATA_AXIS, check_batch_size, make_mesh, spread_latents
+from jvsc.parallel import DATA_AXIS, batch_axis, check_batch_size, make_mesh, spread_latents
 from jvsc.processes import (
     agree,
     ending_with_others,
@@ -128,7 +128,7 @@ def start_loop(
       scratch: where a process that does not write puts its logs.
       console: told of damaged checkpoints, and of divergences.
     """
-    model = build_model(config, dataset.train.shape[1], DATA_AXIS)
+    model = build_model(config, dataset.train.shape[1], batch_axis(mesh))
     optimizer = build_optimizer(config, config.steps_per_epoch)
     state = init_states(config.seeds, model, optimizer)
     state = spread_latents(state, mesh, config.num_latents)

@@ -16,7 +16,7 @@ from models import image_config, random_images, small_config
 
 from jvsc.build import build_dataset, build_model, build_optimizer
 from jvsc.feed import streamed_feed
-from jvsc.parallel import DATA_AXIS, make_mesh, spread_latents
+from jvsc.parallel import batch_axis, make_mesh, spread_latents
 from jvsc.state import init_states
 from jvsc.train import feed_arguments, make_feed
 
@@ -42,7 +42,7 @@ def trajectory(kind: str) -> dict[str, np.ndarray]:
         config = image_config(num_samples=3, sampling_chunk=2, compute_dtype="float64")
         dataset = random_images(config)
     mesh = make_mesh(int(shards or 1))
-    model = build_model(config, dataset.train.shape[1], DATA_AXIS)
+    model = build_model(config, dataset.train.shape[1], batch_axis(mesh))
     optimizer = build_optimizer(config, config.steps_per_epoch)
     state = init_states(config.seeds, model, optimizer)
     state = spread_latents(jax.tree.map(in_double, state), mesh, config.num_latents)
