@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from jvsc.metrics.multi_information import digitise, entropy
+from jvsc.metrics.multi_information import digitise, entropy, marginal_counts
 
 # Latents of one block; the joint counts of two blocks take (block * bins)^2 numbers.
 BLOCK = 128
@@ -31,7 +31,7 @@ def pairwise_mutual_information(
     num_latents = codes.shape[1]
     starts = range(0, num_latents, BLOCK)
     blocks = [digits[:, start : start + BLOCK] for start in starts]
-    entropies = np.array([entropy(np.bincount(column)) for column in digits.T])
+    entropies = np.array([entropy(counts) for counts in marginal_counts(digits, num_bins)])
     information = np.empty((num_latents, num_latents))
     for row, rows in zip(starts, blocks, strict=True):
         for column, columns in zip(starts, blocks, strict=True):
