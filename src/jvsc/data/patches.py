@@ -1,7 +1,7 @@
 """Patches of whitened natural images: from an Olshausen-style .mat file, a folder, or built in."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,8 @@ PLAIN_MODES = ("L", "RGB", "RGBA", "I;16", "F")
 
 def _of_scikit_learn(name: str) -> np.ndarray:
     # Read where it lies: scikit-learn takes longer to import than a training to compile.
-    package = importlib.util.find_spec("sklearn")
-    assert package is not None
-    assert package.origin is not None
-    return np.asarray(Image.open(Path(package.origin).parent / "datasets" / "images" / name))
+    wheel = distribution("scikit-learn")
+    return np.asarray(Image.open(str(wheel.locate_file(f"sklearn/datasets/images/{name}"))))
 
 
 # Photographs inside the wheels of scikit-image and scikit-learn; none needs a download.
