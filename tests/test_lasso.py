@@ -63,6 +63,37 @@ def test_the_objective_is_that_of_scikit_learn_and_of_fista(penalty):
         assert np.max(objective(codes, data, dictionary, penalty) / best) < 1 + 1e-5
 
 
+@pytest.mark.parametrize("penalty", [0.5, 0.05, 0.005])
+def test_many_data_are_solved_by_their_signs_as_few_are_by_descent(penalty):
+    """Only as many data as atoms pay for the splitting."""
+    data, dictionary = problem(num_data=300)
+    codes = lasso(data, dictionary, penalty, tolerance=1e-12)
+    assert violation(codes, data, dictionary, penalty).max() < 1e-4
+    few = np.concatenate(
+        [lasso(data[i : i + 30], dictionary, penalty, tolerance=1e-12) for i in range(0, 300, 30)]
+    )
+    np.testing.assert_allclose(codes, few, atol=1e-5)
+    again = lasso(data, dictionary, penalty, initial_codes=codes, max_iterations=1)
+    np.testing.assert_allclose(again, codes, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_data", [30, 300])
+@pytest.mark.parametrize("penalty", [0.1, 0.003])
+def test_float32_meets_the_optimum_where_atoms_are_twice_the_features(num_data, penalty):
+    """Such supports' Gram matrices are singular, and rounding makes them indefinite."""
+    data, dictionary = problem(num_data, num_atoms=256, num_features=128, dtype=np.float32)
+    codes = lasso(data, dictionary, penalty)
+    few = data[:10].astype(np.float64), dictionary.astype(np.float64)
+    best = objective(lasso(*few, penalty, tolerance=1e-9), *few, penalty)
+    assert np.max(objective(codes[:10], *few, penalty) / best) < 1 + 1e-4
+    assert np.all(objective(codes, data, dictionary, penalty) < 0.5 * (data**2).sum(axis=1))
+
+
+def test_an_absent_dictionary_has_no_codes():
+    data, dictionary = problem(num_data=100)
+    assert not lasso(data, np.zeros_like(dictionary), 0.1).any()
+
+
 def test_more_atoms_than_features_twice_the_same_and_one_of_zeros():
     """The support's Gram matrix is singular where Newton's step cannot be taken."""
     data, dictionary = problem(num_atoms=80, num_features=20)

@@ -1,29 +1,43 @@
-"""The lasso on a CPU, one datum at a time: coordinate descent, and Newton steps on the non-zeros.
+"""The lasso on a CPU: splitting finds the codes' signs, which give the codes; else descent.
 
-A processor's core is fastest where it need not do what a batch does: a datum changes few
-coordinates, and stops when it is done. The kernels are compiled by Numba (the extra `numba`).
+Splitting (ADMM, Boyd et al. 2011; here as Douglas and Rachford's iteration) takes one product of
+matrices a step for a chunk of data, the fastest that a core can do. After few steps nearly all
+signs are right, and correcting them (the primal and dual active set) solves a datum exactly. What
+is left is solved one datum at a time by coordinate descent and Newton steps on the non-zeros.
 """
 
-from typing import Any
-
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-OPTIONS: Any = {"cache": True, "error_model": "numpy", "fastmath": True}
-compiled: Any = njit(**OPTIONS)
-# A call would cost more than what these do.
-compiled_inline: Any = njit(inline="always", **OPTIONS)
-compiled_in_parallel: Any = njit(parallel=True, **OPTIONS)
+from jvsc.solvers.compiled import (
+    BLOCK,
+    compiled,
+    compiled_in_parallel,
+    compiled_inline,
+    solve_on_support,
+)
+
 # The penalty falls to its value by this factor, so that few coordinates enter that must leave.
 PENALTY_DECAY = 0.3
 SWEEPS = 3
 # Until then an iteration leaves the Newton step out while coordinates come and go.
 SETTLING_ITERATIONS = 5
-# The least pivot of a support's Gram matrix, as a share of the largest atom's energy.
-SMALLEST_PIVOT = 1e-6
-BLOCK = 4
-# Data that one thread solves in the same working memory.
-CHUNK = 64
+# From then on Newton steps go on until one meets no zero: slower, but none undoes what entered.
+PATIENCE = 10
+# The least pivot of a support's Gram matrix, and its ridge, are the largest atom's energy times
+# this power of rounding: a hundred times rounding, as in float32, would be too little in float64.
+PIVOT_POWER = 2 / 3
+# Atoms, for whose factor there is room from the start.
+FIRST_SIDE = 64
+# Steps of the splitting between attempts, and how many there are at most.
+SPLITTING_STEPS, MOST_SPLITTING_STEPS = 6, 48
+# Step length of the splitting; 1 is Douglas and Rachford's, from 2 on it would not converge.
+RELAXATION = 1.9
+# A datum's signs are tried when it has at most so many non-zeros for every step it was given: a
+# factor of many atoms takes as long as several steps.
+ATOMS_A_STEP = 4
+# Signs are corrected at most so often.
+SIGN_CORRECTIONS = 4
 
 
 @compiled_inline
@@ -66,72 +80,38 @@ def _renew(codes, gradient, correlation, gram):
 
 
 @compiled
-def _factor(upper, size, smallest):
-    """Cholesky's upper factor in place, four rows at a time, no pivot less than `smallest`.
+def _newton(support, count, energy, penalty, codes, gradient, gram, upper, direction, smallest):
+    """Moves to the minimum under the codes' present signs, or to the first zero on the way.
 
-    Of the matrix upper[:size, :size] only the upper triangle is read; `size` is a multiple of four.
-    Where pivots are raised the step still descends, and in a direction that the matrix does not
-    see it goes as far as the first zero.
+    Returns how many of the support are left. In a direction that the Gram matrix does not see,
+    which the ridge alone bounds, it goes to a zero. Where rounding lets there be none, the codes
+    stay as they are.
     """
-    for start in range(0, size, BLOCK):
-        for row in range(start, start + BLOCK):
-            for above in range(start, row):
-                factor = upper[above, row]
-                for j in range(row, size):
-                    upper[row, j] -= factor * upper[above, j]
-            upper[row, row] = max(upper[row, row], smallest)
-            scale = 1 / np.sqrt(upper[row, row])
-            for j in range(row, size):
-                upper[row, j] *= scale
-        first, second = upper[start], upper[start + 1]
-        third, fourth = upper[start + 2], upper[start + 3]
-        for row in range(start + BLOCK, size):
-            a, b, c, d = first[row], second[row], third[row], fourth[row]
-            changed = upper[row]
-            for j in range(row, size):
-                changed[j] -= a * first[j] + b * second[j] + c * third[j] + d * fourth[j]
-
-
-@compiled
-def _solve(upper, size, vector):
-    """Solves U^T U y = vector in place."""
-    for row in range(size):
-        value = vector[row] / upper[row, row]
-        vector[row] = value
-        for j in range(row + 1, size):
-            vector[j] -= value * upper[row, j]
-    for row in range(size - 1, -1, -1):
-        value = vector[row]
-        for j in range(row + 1, size):
-            value -= upper[row, j] * vector[j]
-        vector[row] = value / upper[row, row]
-
-
-@compiled
-def _newton(support, count, penalty, codes, gradient, gram, upper, direction, smallest):
-    """Moves to the minimum under the codes' present signs, or to the first zero on the way."""
-    size = (count + BLOCK - 1) // BLOCK * BLOCK
     for a in range(count):
         k = support[a]
-        row = gram[k]
-        for b in range(a, count):
-            upper[a, b] = row[support[b]]
         direction[a] = gradient[k] - (penalty if codes[k] > 0 else -penalty)
-    for b in range(count, size):  # what fills the last block up is the identity
-        upper[: b + 1, b] = 0
-        upper[b, b] = 1
-        direction[b] = 0
-    _factor(upper, size, smallest)
-    _solve(upper, size, direction)
+    solve_on_support(support, count, gram, upper, direction, smallest, smallest)
     length, stopped = direction[0] * 0 + 1, -1
     for a in range(count):
         value = codes[support[a]]
         if direction[a] * value < 0 and abs(value) < length * abs(direction[a]):
             length, stopped = -value / direction[a], a
+    before, after = 0 * energy, 0 * energy
+    for a in range(count):
+        value = codes[support[a]]
+        before += abs(value)
+        after += abs(value + length * direction[a])
+    # What has more is worse than no codes; NaN is not less either.
+    if not after <= max(before, energy / (2 * penalty)):
+        return count
     for a in range(count):
         codes[support[a]] += length * direction[a]
-    if stopped >= 0:
-        codes[support[stopped]] = 0
+    if stopped < 0:
+        return count
+    codes[support[stopped]] = 0
+    for a in range(stopped, count - 1):
+        support[a] = support[a + 1]
+    return count - 1
 
 
 @compiled
@@ -161,7 +141,8 @@ def _is_solved(codes, gradient, correlation, energy, penalty, tolerance):
     scale = 1 + 0 * energy if largest <= penalty else penalty / largest
     primal = residual_energy / 2 + penalty * l1
     gap = primal - scale * residual_data + scale * scale * residual_energy / 2
-    return gap <= tolerance * primal
+    # Infinity is not more than itself, but more than what no codes have.
+    return gap <= tolerance * primal and primal <= energy
 
 
 @compiled
@@ -174,10 +155,16 @@ def _largest(vector):
 
 
 @compiled
-def _solve_one(
-    codes, correlation, energy, gram, penalty, tolerance, max_iterations, smallest, room
-):
-    """Solves one datum's problem in `codes`; how many iterations it took, and the room it used."""
+def _datum(problem, i):
+    """One datum's part of what `solve_all` is given."""
+    codes, correlation, energy, gram, penalty, tolerance = problem
+    return codes[i], correlation[i], energy[i], gram, penalty, tolerance[i]
+
+
+@compiled
+def _solve_one(problem, i, max_iterations, smallest, room):
+    """Solves one datum's problem in `codes`; the room it used."""
+    codes, correlation, energy, gram, penalty, tolerance = _datum(problem, i)
     gradient, support, direction, upper = room
     _renew(codes, gradient, correlation, gram)
     lowered = _largest(gradient)
@@ -193,42 +180,207 @@ def _solve_one(
         if lowered == penalty and _is_solved(
             codes, gradient, correlation, energy, penalty, tolerance
         ):
-            return iteration + 1, room
+            return room
         changed = True
         for _ in range(SWEEPS):
             count, changed = _sweep(support, count, lowered, codes, gradient, gram)
             if not changed:
                 break
         if count > 0 and not (changed and iteration < SETTLING_ITERATIONS):
-            if upper.shape[0] < count + BLOCK:
-                upper = np.empty((2 * count + BLOCK, 2 * count + BLOCK), codes.dtype)
-                room = (gradient, support, direction, upper)
-            _newton(support, count, lowered, codes, gradient, gram, upper, direction, smallest)
-        _renew(codes, gradient, correlation, gram)
-    return max_iterations, room
+            room = _with_room(room, count)
+            upper = room[3]
+            for _ in range(1 if iteration < PATIENCE else count):
+                left = _newton(
+                    support,
+                    count,
+                    energy,
+                    lowered,
+                    codes,
+                    gradient,
+                    gram,
+                    upper,
+                    direction,
+                    smallest,
+                )
+                _renew(codes, gradient, correlation, gram)
+                if left == count:
+                    break
+                count = left
+        else:
+            _renew(codes, gradient, correlation, gram)
+    return room
+
+
+@compiled
+def _solve_from_signs(problem, i, weight, smallest, room, trial):
+    """Solves one datum's problem from the signs of its codes; whether it did, and the room it used.
+
+    Codes are what the signs make them, and signs those of codes + gradient / weight where that
+    exceeds penalty / weight (the primal and dual active set, Hintermueller et al. 2002), as long as
+    ever fewer of them change. Codes that did not lead there stay as they are.
+    """
+    codes, correlation, energy, gram, penalty, tolerance = _datum(problem, i)
+    gradient, support, direction, upper = room
+    trial[:] = codes
+    gradient[:] = 0
+    threshold, fewest = 0 * penalty, codes.size
+    for step in range(SIGN_CORRECTIONS):
+        count, changes = 0, 0
+        for k in range(codes.size):
+            value = trial[k] + gradient[k] / weight
+            if abs(value) > threshold:
+                changes += value * trial[k] <= 0
+                support[count] = k
+                direction[count] = correlation[k] - (penalty if value > 0 else -penalty)
+                count += 1
+            else:
+                changes += trial[k] != 0
+        if step > 0:
+            if changes == 0 or changes >= fewest:
+                return False, room
+            fewest = changes
+        threshold = penalty / weight
+        room = _with_room(room, count)
+        upper = room[3]
+        solve_on_support(support, count, gram, upper, direction, 0 * smallest, smallest)
+        trial[:] = 0
+        for a in range(count):
+            trial[support[a]] = direction[a]
+        _renew(trial, gradient, correlation, gram)
+        if _is_solved(trial, gradient, correlation, energy, penalty, tolerance):
+            codes[:] = trial
+            return True, room
+    return False, room
+
+
+@compiled
+def _room(codes):
+    """Working memory of one thread."""
+    num_atoms = codes.shape[1]
+    return (
+        np.empty(num_atoms, codes.dtype),
+        np.empty(num_atoms, np.int64),
+        np.empty(num_atoms + BLOCK, codes.dtype),
+        np.empty((FIRST_SIDE, FIRST_SIDE), codes.dtype),
+    )
+
+
+@compiled
+def _with_room(room, count):
+    """The working memory, with enough of it for the factor of so many atoms."""
+    gradient, support, direction, upper = room
+    if upper.shape[0] < count + BLOCK:
+        side = 2 * count + BLOCK
+        upper = np.empty((side, side), upper.dtype)
+    return gradient, support, direction, upper
+
+
+@compiled
+def _soft(point, threshold, codes):
+    """Writes the soft-thresholded point to `codes`; how many of them are not zero."""
+    nonzeros = 0
+    for k in range(point.size):
+        code = point[k] - min(max(point[k], -threshold), threshold)
+        codes[k] = code
+        nonzeros += code != 0
+    return nonzeros
+
+
+@compiled
+def _split(points, correlation, inverse, threshold, weight, target, ridge):
+    """Steps of the splitting for several data, each one product with a matrix.
+
+    A point ends as codes + gradient / weight. `inverse` is (G + weight I)^-1 times `RELAXATION`;
+    `target` and `ridge` are working memory.
+    """
+    point, fixed = points.reshape(-1), correlation.reshape(-1)
+    goal, found = target.reshape(-1), ridge.reshape(-1)
+    relaxation = points.dtype.type(RELAXATION)
+    for _ in range(SPLITTING_STEPS):
+        for j in range(point.size):
+            code = point[j] - min(max(point[j], -threshold), threshold)
+            goal[j] = fixed[j] + weight * (code + code - point[j])
+        np.dot(target, inverse, ridge)
+        for j in range(point.size):
+            code = point[j] - min(max(point[j], -threshold), threshold)
+            point[j] += found[j] - relaxation * code
+
+
+@compiled
+def _begin(problem, weight, first, last, left, points, own):
+    """Which data have codes that are not zero, their points and correlations; how many these are.
+
+    The others' codes are set.
+    """
+    codes, correlation, _, gram, penalty, _ = problem
+    count = 0
+    for i in range(first, last):
+        if _largest(correlation[i]) <= penalty:
+            codes[i] = 0
+            continue
+        left[count] = i
+        own[count] = correlation[i]
+        if _largest(codes[i]) > 0:
+            _renew(codes[i], points[count], correlation[i], gram)
+            points[count] = codes[i] + points[count] / weight
+        else:
+            points[count] = 0
+        count += 1
+    return count
+
+
+@compiled
+def _solve_by_splitting(problem, inverse, weight, smallest, first, last, left, room):
+    """Solves data of which the splitting finds the signs; how many are left, and the room used.
+
+    Those come first in `left`, and their codes are near the solution.
+    """
+    codes, penalty = problem[0], problem[4]
+    shape = last - first, codes.shape[1]
+    points, own = np.empty(shape, codes.dtype), np.empty(shape, codes.dtype)
+    target, ridge = np.empty(shape, codes.dtype), np.empty(shape, codes.dtype)
+    trial = np.empty(codes.shape[1], codes.dtype)
+    count = _begin(problem, weight, first, last, left, points, own)
+    threshold = penalty / weight
+    for steps in range(SPLITTING_STEPS, MOST_SPLITTING_STEPS + 1, SPLITTING_STEPS):
+        _split(
+            points[:count], own[:count], inverse, threshold, weight, target[:count], ridge[:count]
+        )
+        kept = 0
+        for n in range(count):
+            i = left[n]
+            solved = False
+            if _soft(points[n], threshold, codes[i]) <= ATOMS_A_STEP * steps:
+                solved, room = _solve_from_signs(problem, i, weight, smallest, room, trial)
+            if not solved:
+                left[kept], points[kept], own[kept] = i, points[n], own[n]
+                kept += 1
+        count = kept
+    return count, room
 
 
 @compiled_in_parallel
-def solve_all(codes, correlation, energy, gram, penalty, tolerance, max_iterations, iterations):
-    """Solves every datum's problem in place; all arrays of one floating type but `iterations`."""
-    num_data, num_atoms = codes.shape
-    smallest = SMALLEST_PIVOT * _largest(np.diag(gram))
-    for chunk in prange((num_data + CHUNK - 1) // CHUNK):
-        room = (
-            np.empty(num_atoms, codes.dtype),
-            np.empty(num_atoms, np.int64),
-            np.empty(num_atoms + BLOCK, codes.dtype),
-            np.empty((CHUNK, CHUNK), codes.dtype),
-        )
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, num_data)):
-            iterations[i], room = _solve_one(
-                codes[i],
-                correlation[i],
-                energy[i],
-                gram,
-                penalty,
-                tolerance,
-                max_iterations,
-                smallest,
-                room,
+def solve_all(problem, inverse, weight, max_iterations, chunk):
+    """Solves every datum's problem in place.
+
+    Args:
+      problem: codes to start from [N, K], correlations with the atoms [N, K], energies [N], Gram
+        matrix, penalty and relative tolerances [N]; all of one floating type.
+      inverse: (G + weight I)^-1 times `RELAXATION`; empty to go without the splitting.
+      weight: of the splitting's proximal term, in units of the atoms' energy.
+      max_iterations: of coordinate descent.
+      chunk: data that one thread solves in the same working memory.
+    """
+    codes, gram = problem[0], problem[3]
+    rounding = gram.dtype.type(np.finfo(gram.dtype).eps ** PIVOT_POWER)
+    smallest = rounding * _largest(np.diag(gram))
+    for part in prange((len(codes) + chunk - 1) // chunk):
+        first, last = part * chunk, min((part + 1) * chunk, len(codes))
+        left, room = np.arange(first, last), _room(codes)
+        count = last - first
+        if inverse.size:
+            count, room = _solve_by_splitting(
+                problem, inverse, weight, smallest, first, last, left, room
             )
+        for n in range(count):
+            room = _solve_one(problem, left[n], max_iterations, smallest, room)

@@ -6,6 +6,13 @@ from numpy.typing import ArrayLike
 
 from jvsc.errors import UserError
 
+# The splitting's weight as a share of the atoms' mean energy: less for few non-zeros is slower, as
+# is more for many.
+WEIGHT = 0.4
+# With more atoms a step of the splitting takes longer than what it spares.
+MOST_ATOMS_TO_SPLIT = 512
+LARGEST_CHUNK, SMALLEST_CHUNK, CHUNKS_A_THREAD = 256, 16, 4
+
 
 def lasso(
     data: Float[ArrayLike, "N D"],
@@ -18,16 +25,20 @@ def lasso(
 ) -> Float[np.ndarray, "N K"]:
     """Minimises 0.5 ||x - s A||^2 + penalty ||s||_1 for every row x of `data` (eq. 10), on the CPU.
 
-    Coordinate descent (Friedman et al. 2010), which with Newton steps on the non-zeros (Lee et al.
-    2006) ends exactly once their signs are right. Needs the extra `numba`; `fista` solves the same
-    problem on any device and within a compiled function.
+    A few steps of ADMM (Boyd et al. 2011) for many data at once find nearly all signs of the
+    codes, which corrected (the primal and dual active set, Hintermueller et al. 2002) give the
+    codes. Where they do not, and where data are few or atoms many, coordinate descent (Friedman et
+    al. 2010) with Newton steps on the non-zeros (Lee et al. 2006). Needs the extra `numba`; `fista`
+    solves the same problem on any device and within a compiled function.
 
     Args:
       data: one datum a row; float64 data are solved in float64, others in float32.
       dictionary: one atom a row, of any norm.
       penalty: lambda > 0.
-      tolerance: relative duality gap to reach; see `fista` for what float32 can.
-      max_iterations: where to stop a datum that has not reached it, of which nothing tells.
+      tolerance: relative duality gap to reach. In float32 1e-7 ||x|| ||a|| / penalty is reached
+        where that is more, for no gap is known more closely.
+      max_iterations: where coordinate descent stops a datum that has not reached it, of which
+        nothing tells.
       initial_codes: where to start; zeros by default.
 
     Returns:
@@ -39,7 +50,11 @@ def lasso(
       ValueError: if `initial_codes` do not broadcast to [N, K].
     """
     try:
-        from jvsc.solvers.active_set import solve_all
+        import scipy.linalg.cython_blas  # noqa: F401  (Numba's products; limited below)
+        from numba import get_num_threads
+        from threadpoolctl import threadpool_limits
+
+        from jvsc.solvers.active_set import RELAXATION, solve_all
     except ImportError as error:
         raise UserError("lasso needs Numba: pip install 'jvsc[numba]', or use fista") from error
     data = np.asarray(data)
@@ -53,16 +68,26 @@ def lasso(
     codes = np.zeros((len(data), len(dictionary)), dtype)
     if initial_codes is not None:
         codes[...] = initial_codes
-    solve_all(
+    # No gap is known more closely than its correlations are.
+    known = np.finfo(dtype).eps * np.sqrt(energy * gram.diagonal().max()) / penalty
+    problem = (
         codes,
         data @ dictionary.T,
         energy,
         gram,
         dtype(penalty),
-        dtype(tolerance),
-        max_iterations,
-        np.empty(len(data), np.int64),
+        np.maximum(tolerance, known).astype(dtype),
     )
+    weight = WEIGHT * float(gram.diagonal().mean())
+    inverse = np.empty((0, 0), dtype)
+    if len(dictionary) <= min(MOST_ATOMS_TO_SPLIT, len(data)) and weight > 0:
+        ridge = gram.astype(np.float64) + weight * np.eye(len(gram))
+        inverse = (RELAXATION * np.linalg.inv(ridge)).astype(dtype)
+    chunk = len(data) // (CHUNKS_A_THREAD * get_num_threads())
+    chunk = min(max(chunk, SMALLEST_CHUNK), LARGEST_CHUNK)
+    # Each of Numba's threads takes products of its own.
+    with threadpool_limits(1, user_api="blas"):
+        solve_all(problem, inverse, dtype(weight), max_iterations, chunk)
     return codes
 
 
