@@ -17,7 +17,8 @@ from benchmarks.pytorch_linear import make_model
 from benchmarks.timing import compare, seconds_of
 from benchmarks.workload import Comparison, linear_config
 from jvsc.build import build_bound, build_model, final_annealing
-from jvsc.metrics import gradient_snr, jaccard_consistency, multi_information
+from jvsc.dense_gradients import dense_gradient_snr
+from jvsc.metrics import jaccard_consistency, multi_information
 from jvsc.metrics.multi_information import digitise
 
 NUM_DATA, NUM_LATENTS, SHARE = 16_000, 256, 0.1
@@ -49,21 +50,20 @@ def _multi_information(codes: np.ndarray) -> Comparison:
 
 
 def snr_of_draws() -> Callable[[], Any]:
-    """The ratios of the linear model's encoder over `NUM_DRAWS` draws, as a call."""
+    """The ratios of the linear model's parameters over `NUM_DRAWS` draws, as a call."""
     config = linear_config(num_samples=1)
     model = build_model(config, 256)
-    parameters, statistics = model.init(jax.random.key(0))
+    parameters, _ = model.init(jax.random.key(0))
     data = jax.random.normal(jax.random.key(1), (BATCH_SIZE, 256))
     bound = build_bound(config, model)
 
-    def gradient(key):
-        loss = lambda parameters: bound(  # noqa: E731
-            parameters, statistics, data, key, final_annealing(config)
-        )[0]
-        return jax.grad(loss)(parameters).encoder
-
     keys = jax.random.split(jax.random.key(2), NUM_DRAWS)
-    ratios = jax.jit(partial(gradient_snr, gradient))
+    frobenius = config.generator.frobenius
+    ratios = jax.jit(
+        lambda keys: dense_gradient_snr(
+            bound, model, parameters, data, keys, final_annealing(config), frobenius
+        )
+    )
     return lambda: ratios(keys)
 
 

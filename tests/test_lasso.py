@@ -12,7 +12,9 @@ from jvsc.solvers import lasso
 from jvsc.solvers.lasso import check_lasso
 
 
-def problem(num_data=40, num_atoms=48, num_features=32, seed=0, dtype=np.float64):
+def problem(
+    num_data=40, num_atoms=48, num_features=32, seed=0, dtype: type[np.floating] = np.float64
+):
     """Data that are sparse in a dictionary of correlated atoms, and noise."""
     random = np.random.default_rng(seed)
     common = random.normal(size=(1, num_features))

@@ -1,7 +1,7 @@
 """Every measure of SPEC section 7 of one trained seed: settings and a model in, numbers out."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from jvsc.code_measures import (
 from jvsc.config import Config
 from jvsc.data import Dataset
 from jvsc.data.celeba import default_cache
+from jvsc.dense_gradients import dense_gradient_snr
 from jvsc.errors import UserError
 from jvsc.features import Features, load_inception, own_classifier
 from jvsc.inference import Infer, Inferred, in_chunks, inference_key, refine, solve_lasso
@@ -41,7 +42,7 @@ from jvsc.metrics import (
     point_biserial,
 )
 from jvsc.metrics.frechet import Moments
-from jvsc.model import Model, Parameters, Statistics
+from jvsc.model import Model, Parameters, Statistics, has_dictionary
 from jvsc.posterior_draws import make_best_of_draws, make_bound, make_consistency, prior_codes
 from jvsc.restore import restore_state, seed_variables
 
@@ -195,17 +196,21 @@ def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | N
         return None
     settings, annealing = config.eval, final_annealing(config)
     bound = build_bound(config, model)
+    dense = model.encoder is not None and model.encoder.layer_inputs is not None
+    one_code = config.sampling == "max" or config.num_samples == 1
 
     def loss(parameters: Parameters, statistics: Statistics, data: Array, key: Key[Array, ""]):
         return bound(parameters, statistics, data, key, annealing)[0]
 
     @jax.jit
     def of_batch(parameters: Parameters, statistics: Statistics, batch: Array, key: Array):
-        data = as_float(batch)
-        ratios = gradient_snr(
-            lambda key: jax.grad(loss)(parameters, statistics, data, key),
-            jax.random.split(key, settings.snr_draws),
-        )
+        data, keys = as_float(batch), jax.random.split(key, settings.snr_draws)
+        if dense and one_code and has_dictionary(parameters):
+            frobenius = config.generator.frobenius
+            ratios = dense_gradient_snr(bound, model, parameters, data, keys, annealing, frobenius)
+        else:
+            gradient = partial(jax.grad(loss), parameters, statistics, data)
+            ratios = gradient_snr(gradient, keys)
         return tuple(_mean(part) for part in ratios)
 
     def compute(subject: Subject) -> Values:

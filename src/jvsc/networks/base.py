@@ -22,10 +22,12 @@ class Encoder(NamedTuple):
       init: `key -> (parameters, statistics)`.
       apply: `(parameters, statistics, data [B, D], training) -> ({head: [B, K]}, statistics)`;
         training normalises by the batch and moves the statistics.
+      layer_inputs: of dense layers alone, `(parameters, data [B, D]) -> {layer: inputs [B, _]}`.
     """
 
     init: Callable[[Key[Array, ""]], tuple[Parameters, Statistics]]
     apply: Callable[[Parameters, Statistics, Float[Array, "B D"], bool], tuple[Heads, Statistics]]
+    layer_inputs: Callable[[Parameters, Float[Array, "B D"]], dict[str, Array]] | None = None
 
 
 class Generator(NamedTuple):

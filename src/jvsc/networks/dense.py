@@ -69,7 +69,29 @@ def mlp_encoder(
         heads: Any = network.apply({"params": parameters}, data)
         return heads, statistics
 
-    return Encoder(init, apply)
+    return Encoder(init, apply, layer_inputs)
+
+
+def layer_inputs(
+    parameters: Parameters, data: Float[Array, "B D"]
+) -> dict[str, Float[Array, "B _"]]:
+    """What each layer of `mlp_encoder` is given, by its name, in their order; all heads the same.
+
+    Args:
+      parameters: the encoder's.
+      data: x.
+    """
+    x, inputs = data, {}
+    hidden = sorted((name for name in parameters if name.startswith("hidden_")), key=_place)
+    for name in hidden:
+        inputs[name] = x
+        layer = parameters[name]["Dense_0"]
+        x = nn.relu(x @ layer["kernel"] + layer["bias"])
+    return inputs | {name: x for name in parameters if name not in inputs}
+
+
+def _place(name: str) -> int:
+    return int(name.removeprefix("hidden_"))
 
 
 def dictionary_generator(

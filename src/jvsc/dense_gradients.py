@@ -1,0 +1,192 @@
+"""Signal-to-noise ratios of the gradients of a dense encoder and a dictionary, datum by datum.
+
+Draws for different data are independent, so the variance of a batch's gradient is the sum of its
+data's. A datum's gradient of a dense layer is the outer product of what the layer is given, which
+no draw changes, and the gradient of its outputs, so its variance needs that of the outputs alone.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from jvsc.metrics.gradient_snr import SMALLEST_DEVIATION
+from jvsc.model import Model, Parameters, Statistics
+from jvsc.networks import Encoder, Generator
+from jvsc.posteriors import Annealing
+
+# Data side by side, and a datum's gradients that are held side by side.
+DATA_AT_ONCE, DRAWS_AT_ONCE = 10, 250
+# Keeps the correlations of outputs, some of which depend on others, positive definite in float32.
+JITTER = 1e-5
+
+
+class _Moments(NamedTuple):
+    """Mean and variance over the draws."""
+
+    mean: Any
+    variance: Any
+
+
+def dense_gradient_snr(
+    bound: Callable,
+    model: Model,
+    parameters: Parameters,
+    data: Float[Array, "B D"],
+    keys: Key[Array, " draws"],
+    annealing: Annealing,
+    frobenius: float = 0.0,
+) -> Parameters:
+    """|mean g| / (std g + 1e-9) of every parameter over independent draws (Rainforth et al. 2018).
+
+    As `jvsc.metrics.gradient_snr` of the same draws, and several times as fast, but for the
+    variance: it is the sum of the data's sample variances, an estimate of the same with less noise
+    than the sample variance of their sum. May be jitted.
+
+    Args:
+      bound: `variational_loss` with the run's settings, one code a datum.
+      model: with a dense encoder and a dictionary.
+      parameters: theirs.
+      data: batch x.
+      keys: one a draw.
+      annealing: warm-up and temperature.
+      frobenius: weight of the dictionary's norm.
+
+    Returns:
+      The ratios, without unit, in the parameters' tree.
+
+    Raises:
+      ValueError: if the encoder is not made of dense layers.
+    """
+    if model.encoder is None or model.encoder.layer_inputs is None:
+        raise ValueError("the encoder is not made of dense layers; use jvsc.metrics.gradient_snr")
+    heads, _ = model.encode(parameters, Statistics({}, {}), data)
+    inputs = model.encoder.layer_inputs(parameters.encoder, data)
+    kernels = {name: layer["Dense_0"]["kernel"] for name, layer in parameters.encoder.items()}
+    gradients = _gradients_of_datum(bound, model, parameters.generator, annealing)
+
+    def of_datum(place: Int[Array, ""]):
+        datum = jax.tree.map(lambda rows: rows[place][None], (heads, data))
+        outputs, errors, codes = jax.lax.map(
+            lambda key: gradients(*datum, key, place), keys, batch_size=DRAWS_AT_ONCE
+        )
+        mean = codes.T @ errors / len(keys)
+        variance = jnp.maximum((codes**2).T @ errors**2 / len(keys) - mean**2, 0)
+        given = {name: rows[place] for name, rows in inputs.items()}
+        return _Moments(mean, variance), _propagate(outputs, given, kernels)
+
+    def add_data(dictionary: _Moments, places: Int[Array, " n"]):
+        of_data, outputs = jax.vmap(of_datum)(places)
+        return jax.tree.map(
+            lambda total, some: total + some.sum(axis=0), dictionary, of_data
+        ), outputs
+
+    zeros = jnp.zeros_like(parameters.generator)
+    places = jnp.arange(len(data)).reshape(-1, math.gcd(len(data), DATA_AT_ONCE))
+    dictionary, outputs = jax.lax.scan(add_data, _Moments(zeros, zeros), places)
+    outputs = jax.tree.map(lambda rows: rows.reshape(len(data), -1), outputs)
+    # The loss is the mean over the data.
+    scale = 1 / len(data)
+    encoder = {
+        name: {
+            "Dense_0": {
+                "kernel": _ratio(
+                    scale * inputs[name].T @ moments.mean,
+                    scale**2 * (inputs[name] ** 2).T @ moments.variance,
+                ),
+                "bias": _ratio(
+                    scale * moments.mean.sum(axis=0), scale**2 * moments.variance.sum(axis=0)
+                ),
+            }
+        }
+        for name, moments in outputs.items()
+    }
+    norm = 2 * frobenius * parameters.generator
+    return Parameters(
+        encoder, _ratio(scale * dictionary.mean + norm, scale**2 * dictionary.variance)
+    )
+
+
+def _ratio(mean: Float[Array, "..."], variance: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.abs(mean) / (jnp.sqrt(variance) + SMALLEST_DEVIATION)
+
+
+def _gradients_of_datum(
+    bound: Callable, model: Model, dictionary: Float[Array, "K D"], annealing: Annealing
+) -> Callable:
+    """`(heads, datum, key, place) -> gradients of heads and reconstruction, code` of one draw."""
+
+    def encode(heads: Any, statistics: Any, data: Array, training: bool):
+        del data, training
+        return heads, statistics
+
+    def generate(shift: Array, statistics: Any, codes: Array, training: bool):
+        # The codes leave by way of the statistics.
+        del statistics, training
+        return codes @ dictionary + shift, codes
+
+    probed = model._replace(
+        encoder=Encoder(lambda key: ({}, {}), encode),
+        generator=Generator(lambda key: ({}, {}), generate, model.generator.loss_scale),
+    )
+
+    def loss(parameters: Parameters, datum: Array, key: Key[Array, ""], place: Int[Array, ""]):
+        value, (_, moved) = bound(
+            parameters,
+            Statistics({}, {}),
+            datum,
+            key,
+            annealing,
+            place,
+            model=probed,
+            frobenius=0.0,
+        )
+        return value, moved.generator
+
+    def gradients(heads: Any, datum: Array, key: Key[Array, ""], place: Int[Array, ""]):
+        probe = Parameters(heads, jnp.zeros_like(datum[0]))
+        found, codes = jax.grad(loss, has_aux=True)(probe, datum, key, place)
+        return {name: head[0] for name, head in found.encoder.items()}, found.generator, codes[0, 0]
+
+    return gradients
+
+
+def _propagate(
+    heads: dict[str, Float[Array, "R K"]],
+    inputs: dict[str, Float[Array, " _"]],
+    kernels: dict[str, Float[Array, "_ _"]],
+) -> dict[str, _Moments]:
+    """Moments of the gradient of each layer's outputs, from those of the heads, for one datum."""
+    num_draws = len(next(iter(heads.values())))
+    moments = {name: _Moments(head.mean(axis=0), head.var(axis=0)) for name, head in heads.items()}
+    above = list(heads)
+    mean = sum(moments[name].mean @ kernels[name].T for name in above)
+    draws = sum(head @ kernels[name].T for name, head in heads.items())
+    roots: Any = None
+    for name in reversed([name for name in kernels if name not in heads]):
+        # What a layer gives is zero where its ReLU is.
+        active = inputs[above[0]] > 0
+        if roots is None:
+            roots = _root(active * (draws - mean))
+        else:
+            mean, roots = mean @ kernels[above[0]].T, roots @ kernels[above[0]].T
+        mean, roots = active * mean, active * roots
+        moments[name] = _Moments(mean, jnp.sum(roots**2, axis=0) / num_draws)
+        above = [name]
+    return moments
+
+
+def _root(deviations: Float[Array, "R M"]) -> Float[Array, "_ M"]:
+    """Rows with the same sums of products of columns, no more of them than columns."""
+    num_draws, width = deviations.shape
+    if num_draws <= width:
+        return deviations
+    products = deviations.T @ deviations
+    sizes = jnp.sqrt(jnp.diag(products))
+    safe = jnp.where(sizes > 0, sizes, 1)
+    correlations = jnp.where(sizes > 0, products / safe / safe[:, None], 0)
+    correlations = correlations.at[jnp.diag_indices(width)].set(1 + JITTER)
+    return jnp.linalg.cholesky(correlations).T * sizes

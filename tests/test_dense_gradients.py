@@ -1,0 +1,64 @@
+"""Signal-to-noise ratios of dense layers' gradients against a loop over whole gradients."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from models import small_config
+
+from jvsc.build import build_bound, build_model, final_annealing
+from jvsc.dense_gradients import dense_gradient_snr
+from jvsc.metrics import gradient_snr
+
+WIDTH = 9
+
+
+def both(num_data, num_draws, **changes):
+    """Ratios by data and by a loop over the same draws, as lists of arrays with their names."""
+    config = small_config(encoder={"hidden": (20, 30, 16)}, **changes)
+    model = build_model(config, WIDTH)
+    parameters, statistics = model.init(jax.random.key(0))
+    data = jax.random.normal(jax.random.key(1), (num_data, WIDTH))
+    bound, annealing = build_bound(config, model), final_annealing(config)
+    keys = jax.random.split(jax.random.key(2), num_draws)
+    ours = jax.jit(
+        lambda keys: dense_gradient_snr(
+            bound, model, parameters, data, keys, annealing, config.generator.frobenius
+        )
+    )(keys)
+    loss = lambda parameters, key: bound(parameters, statistics, data, key, annealing)[0]  # noqa: E731
+    loop = jax.jit(partial(gradient_snr, partial(jax.grad(loss), parameters)))(keys)
+    assert jax.tree.structure(ours) == jax.tree.structure(loop)
+    return zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(loop), strict=True)
+
+
+# Fewer draws than units, and more, which then stand for the draws by a root of their covariance.
+@pytest.mark.parametrize("num_draws", [5, 60])
+@pytest.mark.parametrize("changes", [{}, {"num_samples": 3}, {"generator__frobenius": 0.5}])
+def test_ratios_of_a_single_datum_are_those_of_a_loop(num_draws, changes):
+    for (path, found), expected in both(1, num_draws, **changes):
+        # Where a gradient nearly never varies, so little is left of its variance as is rounded.
+        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-4, err_msg=str(path))
+
+
+def test_variances_of_data_add_up_to_that_of_their_sum():
+    """A deviation over 2,000 draws has a relative error of 2%, of heavy tails a few times that."""
+    for (path, found), expected in both(7, 2000):
+        there = np.asarray(expected) > 0.2
+        ratio = np.asarray(found)[there] / np.asarray(expected)[there]
+        assert np.abs(ratio - 1).max(initial=0) < 0.2, path
+        assert np.mean(found) == pytest.approx(float(np.mean(expected)), rel=0.02), path
+
+
+def test_a_conv_encoder_is_refused():
+    config = small_config()
+    model = build_model(config, WIDTH)
+    assert model.encoder is not None
+    other = model._replace(encoder=model.encoder._replace(layer_inputs=None))
+    with pytest.raises(ValueError, match="not made of dense layers"):
+        dense_gradient_snr(
+            build_bound(config, model), other, model.init(jax.random.key(0))[0],
+            jax.numpy.ones((1, WIDTH)), jax.random.split(jax.random.key(0), 2),
+            final_annealing(config),
+        )  # fmt: skip
