@@ -16,17 +16,19 @@ WIDTH = 9
 
 def both(num_data, num_draws, **changes):
     """Ratios by data and by a loop over the same draws, as lists of arrays with their names."""
-    config = small_config(encoder={"hidden": (20, 30, 16)}, **changes)
+    changes = {"encoder": {"hidden": (20, 30, 16)}} | changes
+    config = small_config(**changes)
     model = build_model(config, WIDTH)
     parameters, statistics = model.init(jax.random.key(0))
     data = jax.random.normal(jax.random.key(1), (num_data, WIDTH))
     bound, annealing = build_bound(config, model), final_annealing(config)
     keys = jax.random.split(jax.random.key(2), num_draws)
+    # The parameters are an argument, which sorts their names.
     ours = jax.jit(
-        lambda keys: dense_gradient_snr(
+        lambda parameters, keys: dense_gradient_snr(
             bound, model, parameters, data, keys, annealing, config.generator.frobenius
         )
-    )(keys)
+    )(parameters, keys)
     loss = lambda parameters, key: bound(parameters, statistics, data, key, annealing)[0]  # noqa: E731
     loop = jax.jit(partial(gradient_snr, partial(jax.grad(loss), parameters)))(keys)
     assert jax.tree.structure(ours) == jax.tree.structure(loop)
@@ -35,7 +37,14 @@ def both(num_data, num_draws, **changes):
 
 # Fewer draws than units, and more, which then stand for the draws by a root of their covariance.
 @pytest.mark.parametrize("num_draws", [5, 60])
-@pytest.mark.parametrize("changes", [{}, {"num_samples": 3}, {"generator__frobenius": 0.5}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"generator__frobenius": 0.5},
+        {"num_samples": 3},
+        {"encoder": {"hidden": (16,) * 11}},
+    ],
+)
 def test_ratios_of_a_single_datum_are_those_of_a_loop(num_draws, changes):
     for (path, found), expected in both(1, num_draws, **changes):
         # Where a gradient nearly never varies, so little is left of its variance as is rounded.
@@ -51,7 +60,12 @@ def test_variances_of_data_add_up_to_that_of_their_sum():
         assert np.mean(found) == pytest.approx(float(np.mean(expected)), rel=0.02), path
 
 
-def test_a_conv_encoder_is_refused():
+def test_several_codes_a_datum_are_refused():
+    with pytest.raises(ValueError, match="of several codes"):
+        list(both(1, 2, num_samples=3, sampling="avg"))
+
+
+def test_an_encoder_of_other_layers_is_refused():
     config = small_config()
     model = build_model(config, WIDTH)
     assert model.encoder is not None

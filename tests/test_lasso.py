@@ -94,6 +94,17 @@ def test_float32_meets_the_optimum_where_atoms_are_twice_the_features(num_data, 
 def test_an_absent_dictionary_has_no_codes():
     data, dictionary = problem(num_data=100)
     assert not lasso(data, np.zeros_like(dictionary), 0.1).any()
+    assert lasso(data, dictionary[:0], 0.1).shape == (100, 0)
+
+
+def test_rows_of_zeros_and_a_single_atom():
+    data, dictionary = problem(num_data=100)
+    data[::3] = 0
+    codes = lasso(data, dictionary, 0.05, initial_codes=np.ones((100, 48)))
+    assert not codes[::3].any()
+    assert violation(codes[1::3], data[1::3], dictionary, 0.05).max() < 1e-2
+    alone = lasso(data, dictionary[:1], 0.05, tolerance=1e-9)
+    assert violation(alone, data, dictionary[:1], 0.05).max() < 1e-6
 
 
 def test_more_atoms_than_features_twice_the_same_and_one_of_zeros():
@@ -125,6 +136,12 @@ def test_a_datum_does_not_depend_on_the_others_and_a_solution_is_kept():
     ("change", "message"),
     [
         ({"penalty": 0.0}, "penalty is 0.0; give a positive number"),
+        ({"penalty": np.float32(-1)}, "penalty is -1.0; give a positive number"),
+        ({"penalty": np.array(np.nan)}, "penalty is nan; give a positive number"),
+        (
+            {"initial_codes": np.full((40, 48), np.nan)},
+            "initial_codes hold NaN or infinity; leave them out",
+        ),
         ({"data": np.full((2, 32), np.nan)}, "leave such rows out"),
     ],
 )

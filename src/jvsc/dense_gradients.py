@@ -17,6 +17,7 @@ from jvsc.metrics.gradient_snr import SMALLEST_DEVIATION
 from jvsc.model import Model, Parameters, Statistics
 from jvsc.networks import Encoder, Generator
 from jvsc.posteriors import Annealing
+from jvsc.solvers.fista import product
 
 # Data side by side, and a datum's gradients that are held side by side.
 DATA_AT_ONCE, DRAWS_AT_ONCE = 10, 250
@@ -44,7 +45,8 @@ def dense_gradient_snr(
 
     As `jvsc.metrics.gradient_snr` of the same draws, and several times as fast, but for the
     variance: it is the sum of the data's sample variances, an estimate of the same with less noise
-    than the sample variance of their sum. May be jitted.
+    than the sample variance of their sum. Memory grows with the draws of some data, [draws, K].
+    May be jitted.
 
     Args:
       bound: `variational_loss` with the run's settings, one code a datum.
@@ -59,13 +61,14 @@ def dense_gradient_snr(
       The ratios, without unit, in the parameters' tree.
 
     Raises:
-      ValueError: if the encoder is not made of dense layers.
+      ValueError: if the encoder is not made of dense layers, or a datum has several codes.
     """
     if model.encoder is None or model.encoder.layer_inputs is None:
         raise ValueError("the encoder is not made of dense layers; use jvsc.metrics.gradient_snr")
     heads, _ = model.encode(parameters, Statistics({}, {}), data)
     inputs = model.encoder.layer_inputs(parameters.encoder, data)
-    kernels = {name: layer["Dense_0"]["kernel"] for name, layer in parameters.encoder.items()}
+    # In the layers' order: a dictionary comes sorted out of a compiled function's arguments.
+    kernels = {name: parameters.encoder[name]["Dense_0"]["kernel"] for name in inputs}
     gradients = _gradients_of_datum(bound, model, parameters.generator, annealing)
 
     def of_datum(place: Int[Array, ""]):
@@ -73,8 +76,9 @@ def dense_gradient_snr(
         outputs, errors, codes = jax.lax.map(
             lambda key: gradients(*datum, key, place), keys, batch_size=DRAWS_AT_ONCE
         )
-        mean = codes.T @ errors / len(keys)
-        variance = jnp.maximum((codes**2).T @ errors**2 / len(keys) - mean**2, 0)
+        mean = product(codes.T, errors) / len(keys)
+        square = product((codes**2).T, errors**2) / len(keys)
+        variance = jnp.maximum(square - mean**2, 0)
         given = {name: rows[place] for name, rows in inputs.items()}
         return _Moments(mean, variance), _propagate(outputs, given, kernels)
 
@@ -149,6 +153,8 @@ def _gradients_of_datum(
     def gradients(heads: Any, datum: Array, key: Key[Array, ""], place: Int[Array, ""]):
         probe = Parameters(heads, jnp.zeros_like(datum[0]))
         found, codes = jax.grad(loss, has_aux=True)(probe, datum, key, place)
+        if len(codes) > 1:
+            raise ValueError("the gradient is of several codes; use jvsc.metrics.gradient_snr")
         return {name: head[0] for name, head in found.encoder.items()}, found.generator, codes[0, 0]
 
     return gradients
@@ -180,13 +186,14 @@ def _propagate(
 
 
 def _root(deviations: Float[Array, "R M"]) -> Float[Array, "_ M"]:
-    """Rows with the same sums of products of columns, no more of them than columns."""
+    """At most as many rows as columns, with the same sums of products of columns up to rounding."""
     num_draws, width = deviations.shape
     if num_draws <= width:
         return deviations
-    products = deviations.T @ deviations
+    products = product(deviations.T, deviations)
     sizes = jnp.sqrt(jnp.diag(products))
+    jitter = max(JITTER, width * float(jnp.finfo(deviations.dtype).eps))
     safe = jnp.where(sizes > 0, sizes, 1)
     correlations = jnp.where(sizes > 0, products / safe / safe[:, None], 0)
-    correlations = correlations.at[jnp.diag_indices(width)].set(1 + JITTER)
+    correlations = correlations.at[jnp.diag_indices(width)].set(1 + jitter)
     return jnp.linalg.cholesky(correlations).T * sizes

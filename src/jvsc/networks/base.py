@@ -22,7 +22,8 @@ class Encoder(NamedTuple):
       init: `key -> (parameters, statistics)`.
       apply: `(parameters, statistics, data [B, D], training) -> ({head: [B, K]}, statistics)`;
         training normalises by the batch and moves the statistics.
-      layer_inputs: of dense layers alone, `(parameters, data [B, D]) -> {layer: inputs [B, _]}`.
+      layer_inputs: of dense layers alone, in float32 or more, `(parameters, data [B, D]) ->
+        {layer: inputs [B, _]}`.
     """
 
     init: Callable[[Key[Array, ""]], tuple[Parameters, Statistics]]

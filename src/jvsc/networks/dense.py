@@ -69,7 +69,7 @@ def mlp_encoder(
         heads: Any = network.apply({"params": parameters}, data)
         return heads, statistics
 
-    return Encoder(init, apply, layer_inputs)
+    return Encoder(init, apply, None if dtype == jnp.bfloat16 else layer_inputs)
 
 
 def layer_inputs(

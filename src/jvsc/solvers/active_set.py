@@ -60,7 +60,7 @@ def _descend(k, penalty, codes, gradient, gram):
     elif centre < -penalty:
         new = (centre + penalty) / curvature
     else:
-        new = 0 * centre
+        new = gram.dtype.type(0)
     if new != old:
         _move(k, new - old, codes, gradient, gram)
         codes[k] = new
@@ -91,7 +91,7 @@ def _newton(support, count, energy, penalty, codes, gradient, gram, upper, direc
         k = support[a]
         direction[a] = gradient[k] - (penalty if codes[k] > 0 else -penalty)
     solve_on_support(support, count, gram, upper, direction, smallest, smallest)
-    length, stopped = direction[0] * 0 + 1, -1
+    length, stopped = codes.dtype.type(1), -1
     for a in range(count):
         value = codes[support[a]]
         if direction[a] * value < 0 and abs(value) < length * abs(direction[a]):
@@ -130,6 +130,7 @@ def _sweep(support, count, penalty, codes, gradient, gram):
 @compiled
 def _is_solved(codes, gradient, correlation, energy, penalty, tolerance):
     """Whether the duality gap is at most `tolerance` times the objective (see `duality_gap`)."""
+    # In double precision, as Numba multiplies whole numbers: the gap is a difference of large ones.
     largest, l1, dot, error = 0 * energy, 0 * energy, 0 * energy, 0 * energy
     for k in range(codes.size):
         largest = max(largest, abs(gradient[k]))
@@ -148,7 +149,7 @@ def _is_solved(codes, gradient, correlation, energy, penalty, tolerance):
 @compiled
 def _largest(vector):
     """The largest absolute value."""
-    largest = 0 * vector[0]
+    largest = abs(vector[0])
     for value in vector:
         largest = max(largest, abs(value))
     return largest
@@ -223,7 +224,7 @@ def _solve_from_signs(problem, i, weight, smallest, room, trial):
     gradient, support, direction, upper = room
     trial[:] = codes
     gradient[:] = 0
-    threshold, fewest = 0 * penalty, codes.size
+    threshold, fewest = penalty - penalty, codes.size
     for step in range(SIGN_CORRECTIONS):
         count, changes = 0, 0
         for k in range(codes.size):
@@ -287,23 +288,23 @@ def _soft(point, threshold, codes):
 
 
 @compiled
-def _split(points, correlation, inverse, threshold, weight, target, ridge):
+def _split(points, correlation, inverse, threshold, weight, target, found):
     """Steps of the splitting for several data, each one product with a matrix.
 
-    A point ends as codes + gradient / weight. `inverse` is (G + weight I)^-1 times `RELAXATION`;
-    `target` and `ridge` are working memory.
+    A point tends to codes + gradient / weight. `inverse` is (G + weight I)^-1 times `RELAXATION`;
+    `target` and `found` are working memory.
     """
     point, fixed = points.reshape(-1), correlation.reshape(-1)
-    goal, found = target.reshape(-1), ridge.reshape(-1)
+    goal, product = target.reshape(-1), found.reshape(-1)
     relaxation = points.dtype.type(RELAXATION)
     for _ in range(SPLITTING_STEPS):
         for j in range(point.size):
             code = point[j] - min(max(point[j], -threshold), threshold)
             goal[j] = fixed[j] + weight * (code + code - point[j])
-        np.dot(target, inverse, ridge)
+        np.dot(target, inverse, found)
         for j in range(point.size):
             code = point[j] - min(max(point[j], -threshold), threshold)
-            point[j] += found[j] - relaxation * code
+            point[j] += product[j] - relaxation * code
 
 
 @compiled
@@ -338,13 +339,13 @@ def _solve_by_splitting(problem, inverse, weight, smallest, first, last, left, r
     codes, penalty = problem[0], problem[4]
     shape = last - first, codes.shape[1]
     points, own = np.empty(shape, codes.dtype), np.empty(shape, codes.dtype)
-    target, ridge = np.empty(shape, codes.dtype), np.empty(shape, codes.dtype)
+    target, found = np.empty(shape, codes.dtype), np.empty(shape, codes.dtype)
     trial = np.empty(codes.shape[1], codes.dtype)
     count = _begin(problem, weight, first, last, left, points, own)
     threshold = penalty / weight
     for steps in range(SPLITTING_STEPS, MOST_SPLITTING_STEPS + 1, SPLITTING_STEPS):
         _split(
-            points[:count], own[:count], inverse, threshold, weight, target[:count], ridge[:count]
+            points[:count], own[:count], inverse, threshold, weight, target[:count], found[:count]
         )
         kept = 0
         for n in range(count):
@@ -356,6 +357,8 @@ def _solve_by_splitting(problem, inverse, weight, smallest, first, last, left, r
                 left[kept], points[kept], own[kept] = i, points[n], own[n]
                 kept += 1
         count = kept
+        if count == 0:
+            break
     return count, room
 
 
@@ -367,7 +370,7 @@ def solve_all(problem, inverse, weight, max_iterations, chunk):
       problem: codes to start from [N, K], correlations with the atoms [N, K], energies [N], Gram
         matrix, penalty and relative tolerances [N]; all of one floating type.
       inverse: (G + weight I)^-1 times `RELAXATION`; empty to go without the splitting.
-      weight: of the splitting's proximal term, in units of the atoms' energy.
+      weight: of the splitting's proximal term, in the Gram matrix's units.
       max_iterations: of coordinate descent.
       chunk: data that one thread solves in the same working memory.
     """

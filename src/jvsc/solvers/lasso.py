@@ -1,5 +1,7 @@
 """The lasso for many data that share a dictionary, by whatever is fastest where they are."""
 
+from typing import SupportsFloat
+
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -17,7 +19,7 @@ LARGEST_CHUNK, SMALLEST_CHUNK, CHUNKS_A_THREAD = 256, 16, 4
 def lasso(
     data: Float[ArrayLike, "N D"],
     dictionary: Float[ArrayLike, "K D"],
-    penalty: float,
+    penalty: SupportsFloat,
     *,
     tolerance: float = 1e-5,
     max_iterations: int = 1000,
@@ -38,7 +40,7 @@ def lasso(
       tolerance: relative duality gap to reach. In float32 1e-7 ||x|| ||a|| / penalty is reached
         where that is more, for no gap is known more closely.
       max_iterations: where coordinate descent stops a datum that has not reached it, of which
-        nothing tells.
+        nothing tells. The first few are of larger penalties.
       initial_codes: where to start; zeros by default.
 
     Returns:
@@ -60,6 +62,7 @@ def lasso(
     data = np.asarray(data)
     dtype = np.float64 if data.dtype == np.float64 else np.float32
     data, dictionary = data.astype(dtype, copy=False), np.asarray(dictionary, dtype)
+    penalty = float(penalty)
     check_lasso(data.shape, dictionary.shape, penalty)
     energy = np.einsum("nd,nd->n", data, data)
     gram = dictionary @ dictionary.T
@@ -68,8 +71,12 @@ def lasso(
     codes = np.zeros((len(data), len(dictionary)), dtype)
     if initial_codes is not None:
         codes[...] = initial_codes
+        if not np.isfinite(codes).all():
+            raise UserError("initial_codes hold NaN or infinity; leave them out")
+    if not codes.size:
+        return codes
     # No gap is known more closely than its correlations are.
-    known = np.finfo(dtype).eps * np.sqrt(energy * gram.diagonal().max()) / penalty
+    known = np.finfo(dtype).eps * np.sqrt(energy) * np.sqrt(gram.diagonal().max()) / penalty
     problem = (
         codes,
         data @ dictionary.T,
@@ -81,8 +88,8 @@ def lasso(
     weight = WEIGHT * float(gram.diagonal().mean())
     inverse = np.empty((0, 0), dtype)
     if len(dictionary) <= min(MOST_ATOMS_TO_SPLIT, len(data)) and weight > 0:
-        ridge = gram.astype(np.float64) + weight * np.eye(len(gram))
-        inverse = (RELAXATION * np.linalg.inv(ridge)).astype(dtype)
+        shifted = gram.astype(np.float64) + weight * np.eye(len(gram))
+        inverse = (RELAXATION * np.linalg.inv(shifted)).astype(dtype)
     chunk = len(data) // (CHUNKS_A_THREAD * get_num_threads())
     chunk = min(max(chunk, SMALLEST_CHUNK), LARGEST_CHUNK)
     # Each of Numba's threads takes products of its own.
