@@ -36,13 +36,12 @@ def both(num_data, num_draws, **changes):
 
 
 # Fewer draws than units, and more, which then stand for the draws by a root of their covariance.
-@pytest.mark.parametrize("num_draws", [5, 60])
 @pytest.mark.parametrize(
-    "changes",
+    ("num_draws", "changes"),
     [
-        {"generator__frobenius": 0.5},
-        {"num_samples": 3},
-        {"encoder": {"hidden": (16,) * 11}},
+        (5, {"generator__frobenius": 0.5}),
+        (60, {"num_samples": 3}),
+        (60, {"encoder": {"hidden": (16,) * 11}}),
     ],
 )
 def test_ratios_of_a_single_datum_are_those_of_a_loop(num_draws, changes):
