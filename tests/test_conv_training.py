@@ -138,7 +138,7 @@ def step_memory(config, num_samples, chunk):
     return step.lower(variables, data).compile().memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "patches"])
+@pytest.mark.parametrize("name", [pytest.param("fashion_mnist", marks=pytest.mark.slow), "patches"])
 def test_memory_at_20_samples_is_at_most_1_3_times_that_at_one(name):
     config = image_config(data__name=name, batch_size=64, num_latents=64)
     one, twenty = step_memory(config, 1, None), step_memory(config, 20, 1)
