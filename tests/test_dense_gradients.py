@@ -68,7 +68,7 @@ def test_an_encoder_of_other_layers_is_refused():
     config = small_config()
     model = build_model(config, WIDTH)
     assert model.encoder is not None
-    other = model._replace(encoder=model.encoder._replace(layer_inputs=None))
+    other = model._replace(encoder=model.encoder._replace(layers=None))
     with pytest.raises(ValueError, match="not made of dense layers"):
         dense_gradient_snr(
             build_bound(config, model), other, model.init(jax.random.key(0))[0],

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jvsc.metrics.gradient_snr import SMALLEST_DEVIATION
 from jvsc.model import Model, Parameters, Statistics
-from jvsc.networks import Encoder, Generator
+from jvsc.networks import DenseLayer, Encoder, Generator
 from jvsc.posteriors import Annealing
 from jvsc.solvers.fista import product
 
@@ -63,12 +63,10 @@ def dense_gradient_snr(
     Raises:
       ValueError: if the encoder is not made of dense layers, or a datum has several codes.
     """
-    if model.encoder is None or model.encoder.layer_inputs is None:
+    if model.encoder is None or model.encoder.layers is None:
         raise ValueError("the encoder is not made of dense layers; use jvsc.metrics.gradient_snr")
     heads, _ = model.encode(parameters, Statistics({}, {}), data)
-    inputs = model.encoder.layer_inputs(parameters.encoder, data)
-    # In the layers' order: a dictionary comes sorted out of a compiled function's arguments.
-    kernels = {name: parameters.encoder[name]["Dense_0"]["kernel"] for name in inputs}
+    layers = model.encoder.layers(parameters.encoder, data)
     gradients = _gradients_of_datum(bound, model, parameters.generator, annealing)
 
     def of_datum(place: Int[Array, ""]):
@@ -79,8 +77,8 @@ def dense_gradient_snr(
         mean = product(codes.T, errors) / len(keys)
         square = product((codes**2).T, errors**2) / len(keys)
         variance = jnp.maximum(square - mean**2, 0)
-        given = {name: rows[place] for name, rows in inputs.items()}
-        return _Moments(mean, variance), _propagate(outputs, given, kernels)
+        given = {name: layer._replace(inputs=layer.inputs[place]) for name, layer in layers.items()}
+        return _Moments(mean, variance), _propagate(outputs, given)
 
     def add_data(dictionary: _Moments, places: Int[Array, " n"]):
         of_data, outputs = jax.vmap(of_datum)(places)
@@ -94,20 +92,17 @@ def dense_gradient_snr(
     outputs = jax.tree.map(lambda rows: rows.reshape(len(data), -1), outputs)
     # The loss is the mean over the data.
     scale = 1 / len(data)
-    encoder = {
-        name: {
-            "Dense_0": {
-                "kernel": _ratio(
-                    scale * inputs[name].T @ moments.mean,
-                    scale**2 * (inputs[name] ** 2).T @ moments.variance,
-                ),
-                "bias": _ratio(
-                    scale * moments.mean.sum(axis=0), scale**2 * moments.variance.sum(axis=0)
-                ),
-            }
-        }
-        for name, moments in outputs.items()
-    }
+
+    def ratio(path: Any, leaf: Array):
+        layer, moments = layers[path[0].key], outputs[path[0].key]
+        if leaf.ndim == 1:
+            return _ratio(scale * moments.mean.sum(axis=0), scale**2 * moments.variance.sum(axis=0))
+        return _ratio(
+            scale * layer.inputs.T @ moments.mean,
+            scale**2 * (layer.inputs**2).T @ moments.variance,
+        )
+
+    encoder = jax.tree.map_with_path(ratio, parameters.encoder)
     norm = 2 * frobenius * parameters.generator
     return Parameters(
         encoder, _ratio(scale * dictionary.mean + norm, scale**2 * dictionary.variance)
@@ -162,10 +157,13 @@ def _gradients_of_datum(
 
 def _propagate(
     heads: dict[str, Float[Array, "R K"]],
-    inputs: dict[str, Float[Array, " _"]],
-    kernels: dict[str, Float[Array, "_ _"]],
+    layers: dict[str, DenseLayer],
 ) -> dict[str, _Moments]:
-    """Moments of the gradient of each layer's outputs, from those of the heads, for one datum."""
+    """Moments of the gradient of each layer's outputs, from those of the heads, for one datum.
+
+    A layer's `inputs` are the datum's alone.
+    """
+    kernels = {name: layer.kernel for name, layer in layers.items()}
     num_draws = len(next(iter(heads.values())))
     moments = {name: _Moments(head.mean(axis=0), head.var(axis=0)) for name, head in heads.items()}
     above = list(heads)
@@ -174,7 +172,7 @@ def _propagate(
     roots: Any = None
     for name in reversed([name for name in kernels if name not in heads]):
         # What a layer gives is zero where its ReLU is.
-        active = inputs[above[0]] > 0
+        active = layers[above[0]].inputs > 0
         if roots is None:
             roots = _root(active * (draws - mean))
         else:

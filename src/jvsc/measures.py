@@ -196,7 +196,7 @@ def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | N
         return None
     settings, annealing = config.eval, final_annealing(config)
     bound = build_bound(config, model)
-    dense = model.encoder is not None and model.encoder.layer_inputs is not None
+    dense = model.encoder is not None and model.encoder.layers is not None
     one_code = config.sampling == "max" or config.num_samples == 1
 
     def loss(parameters: Parameters, statistics: Statistics, data: Array, key: Key[Array, ""]):

@@ -15,6 +15,18 @@ Parameters = Any
 Statistics = Any
 
 
+class DenseLayer(NamedTuple):
+    """A dense layer at work.
+
+    Attributes:
+      inputs: what it is given, a row a datum.
+      kernel: which its inputs are multiplied by.
+    """
+
+    inputs: Float[Array, "B I"]
+    kernel: Float[Array, "I O"]
+
+
 class Encoder(NamedTuple):
     """A network from data to posterior parameters.
 
@@ -22,13 +34,13 @@ class Encoder(NamedTuple):
       init: `key -> (parameters, statistics)`.
       apply: `(parameters, statistics, data [B, D], training) -> ({head: [B, K]}, statistics)`;
         training normalises by the batch and moves the statistics.
-      layer_inputs: of dense layers alone, in float32 or more, `(parameters, data [B, D]) ->
-        {layer: inputs [B, _]}`.
+      layers: of dense layers alone, in float32 or more, `(parameters, data [B, D]) ->
+        {name: layer}`, in their order.
     """
 
     init: Callable[[Key[Array, ""]], tuple[Parameters, Statistics]]
     apply: Callable[[Parameters, Statistics, Float[Array, "B D"], bool], tuple[Heads, Statistics]]
-    layer_inputs: Callable[[Parameters, Float[Array, "B D"]], dict[str, Array]] | None = None
+    layers: Callable[[Parameters, Float[Array, "B D"]], dict[str, DenseLayer]] | None = None
 
 
 class Generator(NamedTuple):

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from jvsc.networks.base import (
+    DenseLayer,
     Encoder,
     Generator,
     Linear,
@@ -69,25 +70,27 @@ def mlp_encoder(
         heads: Any = network.apply({"params": parameters}, data)
         return heads, statistics
 
-    return Encoder(init, apply, None if dtype == jnp.bfloat16 else layer_inputs)
+    return Encoder(init, apply, None if dtype == jnp.bfloat16 else dense_layers)
 
 
-def layer_inputs(
-    parameters: Parameters, data: Float[Array, "B D"]
-) -> dict[str, Float[Array, "B _"]]:
-    """What each layer of `mlp_encoder` is given, by its name, in their order; all heads the same.
+def dense_layers(parameters: Parameters, data: Float[Array, "B D"]) -> dict[str, DenseLayer]:
+    """Layers of `mlp_encoder` by their names in its parameters, in their order; heads come last.
 
     Args:
       parameters: the encoder's.
       data: x.
     """
-    x, inputs = data, {}
-    hidden = sorted((name for name in parameters if name.startswith("hidden_")), key=_place)
-    for name in hidden:
-        inputs[name] = x
-        layer = parameters[name]["Dense_0"]
-        x = nn.relu(x @ layer["kernel"] + layer["bias"])
-    return inputs | {name: x for name in parameters if name not in inputs}
+    x, layers = data, {}
+    for name in sorted((name for name in parameters if name.startswith("hidden_")), key=_place):
+        weights = parameters[name]["Dense_0"]
+        layers[name] = DenseLayer(x, weights["kernel"])
+        x = nn.relu(x @ weights["kernel"] + weights["bias"])
+    heads = {
+        name: DenseLayer(x, parameters[name]["Dense_0"]["kernel"])
+        for name in parameters
+        if name not in layers
+    }
+    return layers | heads
 
 
 def _place(name: str) -> int:
