@@ -3,8 +3,7 @@
 from typing import SupportsFloat
 
 import numpy as np
-from jaxtyping import Float
-from numpy.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from jvsc.errors import UserError
 
@@ -17,13 +16,13 @@ LARGEST_CHUNK, SMALLEST_CHUNK, CHUNKS_A_THREAD = 256, 16, 4
 
 
 def lasso(
-    data: Float[ArrayLike, "N D"],
-    dictionary: Float[ArrayLike, "K D"],
+    data: Float[Array | np.ndarray, "N D"],
+    dictionary: Float[Array | np.ndarray, "K D"],
     penalty: SupportsFloat,
     *,
     tolerance: float = 1e-5,
     max_iterations: int = 1000,
-    initial_codes: Float[ArrayLike, "N K"] | None = None,
+    initial_codes: Float[Array | np.ndarray, "N K"] | None = None,
 ) -> Float[np.ndarray, "N K"]:
     """Minimises 0.5 ||x - s A||^2 + penalty ||s||_1 for every row x of `data` (eq. 10), on the CPU.
 
