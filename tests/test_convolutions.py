@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
+from jvsc import convolutions
 from jvsc.convolutions import convolve, transposed_convolve
 from jvsc.networks import ARCHITECTURES
 
@@ -82,3 +83,23 @@ def test_a_transposed_convolution_is_the_adjoint():
     forward = jnp.vdot(convolve(images, kernel, 2, 1), features)
     backward = jnp.vdot(images, transposed_convolve(features, kernel, 2, 1))
     np.testing.assert_allclose(forward, backward, rtol=1e-5)
+
+
+# Few channels go by blocks, more by the library; in the last case no window sees the last pixels.
+@pytest.mark.parametrize(
+    ("channels", "stride", "padding"), [(1, 2, 1), (8, 2, 0), (3, 1, 0), (3, 3, 1)]
+)
+def test_what_gpus_run_is_the_same_convolution_with_the_same_gradients(channels, stride, padding):
+    images, kernel = problem(14, channels)
+    features = jax.random.normal(jax.random.key(3), (2, 5, 6, 5))
+
+    def all_of(function, operand):
+        value, pull_back = jax.vjp(lambda x, w: function(x, w, stride, padding), operand, kernel)
+        return value, *pull_back(jax.random.normal(jax.random.key(2), value.shape))
+
+    for operand, ours, theirs in (
+        (images, convolutions._convolve_by_device, convolve),
+        (features, convolutions._transposed_by_device, transposed_convolve),
+    ):
+        for one, other in zip(all_of(ours, operand), all_of(theirs, operand), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
