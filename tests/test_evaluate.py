@@ -11,7 +11,7 @@ from models import small_config, small_model
 from jvsc.build import build_dataset
 from jvsc.code_measures import measure_dictionary
 from jvsc.evaluate import evaluate_run
-from jvsc.inference import in_chunks, make_infer, refine
+from jvsc.inference import in_chunks, make_infer, make_infer_terms, refine
 from jvsc.main import run
 from jvsc.metrics import multi_information
 from jvsc.metrics.multi_information import bin_edges
@@ -71,18 +71,21 @@ def test_inferred_codes_do_not_depend_on_the_chunk():
     variables = model.init(jax.random.key(0))
     data = np.random.default_rng(0).normal(size=(37, 16)).astype(np.float32)
 
-    def codes(chunk):
-        infer = make_infer(
-            model,
-            num_samples=5,
-            annealing=Annealing(),
-            solve=lambda *_: pytest.fail("an encoder needs no solver"),
-            penalty=1.0,
-            chunk=chunk,
-        )
-        return infer(*variables, data, jax.random.key(1))[0]
-
-    np.testing.assert_allclose(codes(37), codes(10), atol=1e-5)
+    arguments = {
+        "num_samples": 5,
+        "annealing": Annealing(),
+        "solve": lambda *_: pytest.fail("an encoder needs no solver"),
+        "penalty": 1.0,
+    }
+    whole, parts = (
+        make_infer(model, chunk=chunk, **arguments)(*variables, data, jax.random.key(1))
+        for chunk in (37, 10)
+    )
+    np.testing.assert_allclose(whole.codes, parts.codes, atol=1e-5)
+    # What a training is validated by is summed where the codes are.
+    terms = make_infer_terms(model, chunk=10, **arguments)(*variables, data, jax.random.key(1))
+    for ours, expected in zip(terms, parts.terms(), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
 # `make test-slow` tries every method.

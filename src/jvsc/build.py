@@ -16,7 +16,14 @@ from jvsc.config import AUTOENCODERS, Config
 from jvsc.data import Dataset, load_activations, load_celeba, load_fashion_mnist, load_patches
 from jvsc.epoch import Loss
 from jvsc.errors import UserError
-from jvsc.inference import Encode, Infer, make_encode, make_infer
+from jvsc.inference import (
+    Encode,
+    Infer,
+    InferTerms,
+    make_encode,
+    make_infer,
+    make_infer_terms,
+)
 from jvsc.model import Autoencoder, Model, Parameters, Statistics
 from jvsc.networks import (
     ARCHITECTURES,
@@ -215,6 +222,13 @@ def build_infer(config: Config, model: Model, tolerance: float, max_iterations: 
     """The run's inference; the limits are those of the solver of a method without encoder."""
     arguments = inference_arguments(config, model, tolerance, max_iterations)
     return make_infer(model, chunk=config.eval.chunk, **arguments)
+
+
+def build_infer_terms(config: Config, model: Model) -> InferTerms:
+    """What a training is validated by, of each datum; a solver as in training."""
+    limits = (config.fista.tolerance, config.fista.max_iterations)
+    arguments = inference_arguments(config, model, *limits)
+    return make_infer_terms(model, chunk=config.eval.chunk, **arguments)
 
 
 def build_encode(config: Config, model: Model) -> Encode:

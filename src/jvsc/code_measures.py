@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jvsc.build import is_network
 from jvsc.config import AUTOENCODERS, Config
-from jvsc.inference import Inferred
+from jvsc.inference import Inferred, Terms
 from jvsc.metrics import (
     active_latents,
     feature_collapse,
@@ -104,17 +104,16 @@ def measure_dictionary(
     }
 
 
-def validation_loss(config: Config, inferred: Inferred, num_features: int) -> float:
+def validation_loss(config: Config, terms: Terms, num_features: int) -> float:
     """What a run is validated by: objective (10), or a network's loss (eq. 12).
 
     A sparse autoencoder is measured by its mean squared error alone; a dictionary, and FISTA's
     codes under any generator, by 0.5 ||x - x_hat||^2 + lambda ||s||_1; a conv generator with an
     encoder by mean_d (x_d - x_hat_d)^2 + beta KL.
     """
-    codes, kl, error = inferred
+    error, l1, kl = terms
     if config.method in AUTOENCODERS:
         return float(np.mean(error))
     if kl is None or not is_network(config):
-        l1 = np.sum(np.abs(codes), axis=-1)
         return float(np.mean(num_features / 2 * error + config.fista.penalty * l1))
-    return float(np.mean(error + config.kl_weight * np.sum(kl, axis=-1)))
+    return float(np.mean(error + config.kl_weight * kl))

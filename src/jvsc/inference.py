@@ -1,7 +1,7 @@
 """Codes of a data set under a trained model, in chunks of one compiled size."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,8 +104,28 @@ class Inferred(NamedTuple):
     kl: Float[np.ndarray, "N K"] | None
     squared_error: Float[np.ndarray, " N"]
 
+    def terms(self) -> "Terms":
+        """What of them decides what a run is validated by."""
+        kl = None if self.kl is None else np.sum(self.kl, axis=-1)
+        return Terms(self.squared_error, np.sum(np.abs(self.codes), axis=-1), kl)
+
+
+class Terms(NamedTuple):
+    """What of each datum decides what a run is validated by.
+
+    Attributes:
+      squared_error: mean over the pixels, [N].
+      l1: sum of the code's absolute values, [N].
+      kl: of its posterior, summed over the latents, [N]; None without a posterior.
+    """
+
+    squared_error: Float[np.ndarray, " N"]
+    l1: Float[np.ndarray, " N"]
+    kl: Float[np.ndarray, " N"] | None
+
 
 Infer = Callable[[Parameters, Statistics, Shaped[np.ndarray, "N D"], Key[Array, ""]], Inferred]
+InferTerms = Callable[[Parameters, Statistics, Shaped[np.ndarray, "N D"], Key[Array, ""]], Terms]
 # (parameters, statistics, data, key, place of the first datum) -> codes, and KL of each latent
 # where there is a posterior
 Encode = Callable[
@@ -123,7 +143,16 @@ def make_encode(
     penalty: float,
     sampling_chunk: int | None = None,
 ) -> Encode:
-    """The inference of one chunk, not compiled: arguments as for `make_infer`."""
+    """The inference of one chunk, not compiled.
+
+    Args:
+      model: the method.
+      num_samples: J.
+      annealing: warm-up and temperature of the samples.
+      solve: the solver of a method without encoder.
+      penalty: its lambda.
+      sampling_chunk: draws of a datum at once; all by default.
+    """
 
     def encode(
         parameters: Parameters,
@@ -149,45 +178,18 @@ def make_encode(
     return encode
 
 
-def make_infer(
-    model: Model,
-    *,
-    num_samples: int,
-    annealing: Annealing,
-    solve: Solve,
-    penalty: float,
-    chunk: int,
-    sampling_chunk: int | None = None,
-) -> Infer:
+def make_infer(model: Model, *, chunk: int, **arguments: Any) -> Infer:
     """Compiles the inference of a method: best of J samples, or a solver where it has no encoder.
 
     Args:
       model: the method.
-      num_samples: J.
-      annealing: warm-up and temperature of the samples.
-      solve: the solver of a method without encoder.
-      penalty: its lambda.
       chunk: data at once.
-      sampling_chunk: draws of a datum at once; all by default.
+      **arguments: those of `make_encode`.
 
     Returns:
       `(parameters, statistics, data [N, D], key) -> Inferred`.
     """
-    encode = make_encode(
-        model,
-        num_samples=num_samples,
-        annealing=annealing,
-        solve=solve,
-        penalty=penalty,
-        sampling_chunk=sampling_chunk,
-    )
-
-    @jax.jit
-    def infer_chunk(parameters, statistics, data, key, first):
-        codes, *kl = encode(parameters, statistics, data, key, first)
-        with jax.default_matmul_precision("highest"):
-            reconstruction, _ = model.generate(parameters, statistics, codes)
-        return codes, squared_error(as_float(data), reconstruction), *kl
+    infer_chunk = jax.jit(_make_chunk_inference(model, **arguments))
 
     def infer(
         parameters: Parameters,
@@ -201,6 +203,48 @@ def make_infer(
         return Inferred(codes, kl[0] if kl else None, error)
 
     return infer
+
+
+def make_infer_terms(model: Model, *, chunk: int, **arguments: Any) -> InferTerms:
+    """As `make_infer`, but codes are inferred and summed on the device, and stay there."""
+    infer_chunk = _make_chunk_inference(model, **arguments)
+
+    @jax.jit
+    def infer_sums(parameters, statistics, data, key, first):
+        codes, error, *kl = infer_chunk(parameters, statistics, data, key, first)
+        return error, jnp.sum(jnp.abs(codes), axis=-1), *(jnp.sum(each, axis=-1) for each in kl)
+
+    def infer(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Shaped[np.ndarray, "N D"],
+        key: Key[Array, ""],
+    ) -> Terms:
+        error, l1, *kl = in_chunks(
+            lambda rows, first: infer_sums(parameters, statistics, rows, key, first), data, chunk
+        )
+        return Terms(error, l1, kl[0] if kl else None)
+
+    return infer
+
+
+def _make_chunk_inference(model: Model, **arguments: Any) -> Callable[..., tuple[Array, ...]]:
+    """(parameters, statistics, data, key, place of the first) -> codes, squared error, and KL."""
+    encode = make_encode(model, **arguments)
+
+    def infer_chunk(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Shaped[Array, "B D"],
+        key: Key[Array, ""],
+        first: ArrayLike,
+    ) -> tuple[Array, ...]:
+        codes, *kl = encode(parameters, statistics, data, key, first)
+        with jax.default_matmul_precision("highest"):
+            reconstruction, _ = model.generate(parameters, statistics, codes)
+        return codes, squared_error(as_float(data), reconstruction), *kl
+
+    return infer_chunk
 
 
 def solve_lasso(

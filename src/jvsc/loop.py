@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 
-from jvsc.build import build_annealing, build_infer
+from jvsc.build import build_annealing, build_infer_terms
 from jvsc.checkpoint import Checkpoints, Restored, keep_unfinished
 from jvsc.code_measures import validation_loss
 from jvsc.config import Config
@@ -222,15 +222,15 @@ def make_validate(
     config: Config, model: Model, dataset: Dataset
 ) -> Callable[[TrainState], list[float]]:
     """The validation loss of each seed's inferred codes (see `validation_loss`), as a function."""
-    infer = build_infer(config, model, config.fista.tolerance, config.fista.max_iterations)
+    infer = build_infer_terms(config, model)
     key = inference_key(config.eval.seed)
 
     def validate(state: TrainState) -> list[float]:
         losses = []
         for index in range(len(config.seeds)):
             parameters, statistics = seed_variables(state, index)
-            inferred = infer(parameters, statistics, dataset.validation, key)
-            losses.append(validation_loss(config, inferred, dataset.validation.shape[1]))
+            terms = infer(parameters, statistics, dataset.validation, key)
+            losses.append(validation_loss(config, terms, dataset.validation.shape[1]))
         return losses
 
     return validate

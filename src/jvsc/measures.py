@@ -86,7 +86,9 @@ def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
 
     def compute(subject: Subject) -> Values:
         inferred = subject.inferred
-        values = {"validation_loss": validation_loss(config, inferred, subject.data.shape[1])}
+        values = {
+            "validation_loss": validation_loss(config, inferred.terms(), subject.data.shape[1])
+        }
         values |= measure_codes(inferred, config.eval.num_edges, config.eval.mutual_information)
         data = np.asarray(as_float(jnp.asarray(subject.data)))
         return values | {"explained_variance": explained_variance(data, inferred.squared_error)}
