@@ -1,6 +1,6 @@
 """Everything that training carries from step to step, and how it begins."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,15 @@ def init_state(
 def init_states(
     seeds: tuple[int, ...], model: Model, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """One state a seed, stacked along a leading axis."""
-    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    return jax.jit(jax.vmap(lambda key: init_state(key, model, optimizer)))(keys)
+    """One state a seed, stacked along a leading axis; on the host, where it compiles soonest."""
+    with jax.default_device(_host()):
+        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+        return jax.jit(jax.vmap(lambda key: init_state(key, model, optimizer)))(keys)
+
+
+def _host() -> Any:
+    """The host as a device; None where JAX_PLATFORMS leaves it out."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
