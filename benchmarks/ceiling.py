@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from benchmarks.timing import REPETITIONS, block, seconds_of
 
-SIDE = 2048
-COPIED_BYTES = 2**28
+# Side of the multiplied matrices and bytes of the copied array; a GPU's rates are those of larger.
+SIDE, COPIED_BYTES = 2048, 2**28
+GPU_SIDE, GPU_COPIED_BYTES = 8192, 2**32
 
 
 def dense_flops(rows: int, inner: int, columns: int) -> float:
@@ -19,19 +20,21 @@ def dense_flops(rows: int, inner: int, columns: int) -> float:
 
 @functools.cache
 def matrix_product_rate(dtype: str) -> float:
-    """Operations per second of a product of two square matrices of side 2048."""
-    left = jax.random.normal(jax.random.key(0), (SIDE, SIDE)).astype(dtype)
+    """Operations per second of a product of two large square matrices."""
+    side = SIDE if jax.default_backend() == "cpu" else GPU_SIDE
+    left = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype)
     product = jax.jit(jnp.matmul)
     block(product(left, left))
     times = [seconds_of(lambda: product(left, left)) for _ in range(REPETITIONS)]
-    return dense_flops(SIDE, SIDE, SIDE) / statistics.median(times)
+    return dense_flops(side, side, side) / statistics.median(times)
 
 
 @functools.cache
 def copy_bandwidth() -> float:
-    """Bytes read and written per second while an array of 256 MiB is copied."""
-    source = jnp.ones(COPIED_BYTES // 4, jnp.float32)
+    """Bytes read and written per second while a large array is copied."""
+    size = COPIED_BYTES if jax.default_backend() == "cpu" else GPU_COPIED_BYTES
+    source = jnp.ones(size // 4, jnp.float32)
     copy = jax.jit(jnp.negative)
     block(copy(source))
     times = [seconds_of(lambda: copy(source)) for _ in range(REPETITIONS)]
-    return 2 * COPIED_BYTES / statistics.median(times)
+    return 2 * size / statistics.median(times)

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.pytorch_conv import make_step
 from benchmarks.timing import compare
-from benchmarks.workload import Comparison, training_steps
+from benchmarks.workload import Comparison, pytorch_device, repeat, training_steps
 
 CONFIG, SHAPE = "fmnist.py:thresholded_gaussian", (28, 28, 1)
 NUM_LATENTS, THRESHOLD = 64, 0.52
@@ -34,7 +34,7 @@ def settings_of(batch_size: int, num_samples: int) -> dict[str, Any]:
 
 
 def _compare(batch_size: int, num_samples: int, target: float) -> list[Comparison]:
-    images = torch.rand(2048, 1, 28, 28)
+    images = torch.rand(2048, 1, 28, 28, device=pytorch_device())
     build = partial(
         make_step,
         num_latents=NUM_LATENTS,
@@ -51,7 +51,7 @@ def _compare(batch_size: int, num_samples: int, target: float) -> list[Compariso
         opponents["PyTorch, differentiates all J"] = build(images, select=False)
     contestants = {"jvsc": training_steps(CONFIG, overrides, SHAPE, OUR_STEPS)}
     for name, step in opponents.items():
-        contestants[name] = partial(_repeat, step)
+        contestants[name] = partial(repeat, step, THEIR_STEPS)
     times = compare(contestants)
     ours = times["jvsc"]
     return [
@@ -66,8 +66,3 @@ def _compare(batch_size: int, num_samples: int, target: float) -> list[Compariso
         )
         for name in opponents
     ]
-
-
-def _repeat(step) -> None:
-    for _ in range(THEIR_STEPS):
-        step()

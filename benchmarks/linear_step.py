@@ -8,7 +8,7 @@ import torch
 from benchmarks.ceiling import dense_flops, matrix_product_rate
 from benchmarks.pytorch_linear import make_model, make_step
 from benchmarks.timing import compare
-from benchmarks.workload import Comparison, training_steps
+from benchmarks.workload import Comparison, pytorch_device, repeat, training_steps
 
 BATCH_SIZE, NUM_FEATURES, NUM_LATENTS = 100, 256, 256
 OUR_STEPS, THEIR_STEPS = 64, 16
@@ -36,13 +36,13 @@ def measure() -> list[Comparison]:
 
 
 def _against_pytorch(num_samples: int, target: float) -> list[Comparison]:
-    data = torch.randn(4096, NUM_FEATURES)
+    data = torch.randn(4096, NUM_FEATURES, device=pytorch_device())
     overrides = {"batch_size": BATCH_SIZE, "num_samples": num_samples}
     contestants = {"jvsc": training_steps(CONFIG, overrides, (NUM_FEATURES,), OUR_STEPS)}
     for name, compiled in (("PyTorch", False), ("PyTorch, compiled", True)):
         model = make_model(num_latents=NUM_LATENTS, num_samples=num_samples)
         step = make_step(data, BATCH_SIZE, model, compiled)
-        contestants[name] = partial(_repeat, step)
+        contestants[name] = partial(repeat, step, THEIR_STEPS)
     times = compare(contestants)
     ours = times.pop("jvsc")
     share = flops(num_samples) * OUR_STEPS / ours.median / matrix_product_rate("float32")
@@ -59,11 +59,6 @@ def _against_pytorch(num_samples: int, target: float) -> list[Comparison]:
         )
         for name, theirs in times.items()
     ]
-
-
-def _repeat(step) -> None:
-    for _ in range(THEIR_STEPS):
-        step()
 
 
 def _three_seeds() -> Comparison:

@@ -4,7 +4,8 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,20 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "processor": processor(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("jax", "torch", "numpy", "spams-bin")},
+        **versions("jax", "torch", "numpy", "spams-bin"),
         "float32 products": f"{matrix_product_rate('float32') / 1e9:.0f} GFLOP/s",
         "bfloat16 products": f"{matrix_product_rate('bfloat16') / 1e9:.0f} GFLOP/s",
         "copies": f"{copy_bandwidth() / 1e9:.1f} GB/s",
     }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Those of them that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def processor() -> str:

@@ -57,7 +57,9 @@ class LinearModel(nn.Module):
         uniform_noise = self.noise(log_scale.detach())
         with torch.no_grad():
             best = self.errors(batch, self.thresholded(loc, uniform_noise)).argmin(dim=0)
-            standard = uniform_noise[best, torch.arange(len(batch))] / torch.exp(log_scale)
+            standard = uniform_noise[
+                best, torch.arange(len(batch), device=batch.device)
+            ] / torch.exp(log_scale)
         return (torch.exp(log_scale) * standard)[None]
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
@@ -89,15 +91,19 @@ def make_model(
 
 def make_step(
     data: torch.Tensor, batch_size: int, model: LinearModel, compiled: bool
-) -> Callable[[], float]:
+) -> Callable[[], torch.Tensor]:
     """One training step: SGD with Nesterov's momentum for the encoder, plain for the dictionary.
 
     Args:
       data: [N, D], already on the device.
       batch_size: B.
-      model: the model.
+      model: the model; it goes where the data are.
       compiled: whether `torch.compile` compiles loss and gradient.
+
+    Returns:
+      A call that makes a step and returns its loss, which the device may still be computing.
     """
+    model.to(data.device)
     encoder = [p for name, p in model.named_parameters() if name != "dictionary"]
     optimizer = torch.optim.SGD(
         [
@@ -107,12 +113,12 @@ def make_step(
     )
     loss_of = torch.compile(model) if compiled else model
 
-    def step() -> float:
+    def step() -> torch.Tensor:
         batch = data[torch.randint(len(data), (batch_size,), device=data.device)]
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(batch)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss.detach()
 
     return step

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import torch
 
 from jvsc.batches import make_prepare
 from jvsc.build import build_dataset, build_loss, build_model, build_optimizer
@@ -82,8 +83,23 @@ def linear_config(**overrides: Any) -> Config:
     return settings("patches.py:thresholded_laplacian", {"seeds": "(0,)", **overrides})
 
 
+def pytorch_device() -> str:
+    """PyTorch's name of the kind of device that JAX computes on."""
+    return "cuda" if jax.default_backend() == "gpu" else "cpu"
+
+
+def repeat(step: Callable[[], torch.Tensor], count: int) -> None:
+    """Steps of PyTorch until their results are there."""
+    losses = [step() for _ in range(count)]
+    losses[-1].item()
+
+
 def training_program(
-    config_file: str, overrides: dict[str, Any], shape: tuple[int, ...], num_steps: int
+    config_file: str,
+    overrides: dict[str, Any],
+    shape: tuple[int, ...],
+    num_steps: int,
+    mirrored: bool = False,
 ) -> tuple[Feed, TrainState]:
     """Epochs of `num_steps` training steps on random data that live on the device, and a state.
 
@@ -92,6 +108,7 @@ def training_program(
       overrides: dotted settings that differ from it.
       shape: of one datum; three dimensions are images stored as bytes.
       num_steps: steps of one call.
+      mirrored: whether images are mirrored at random.
     """
     num_train = int(overrides["batch_size"]) * num_steps
     config = settings(config_file, {"seeds": "(0,)", **overrides, "data.num_train": num_train})
@@ -109,7 +126,7 @@ def training_program(
         build_loss(config, model),
         optimizer,
         config.batch_size,
-        make_prepare(shape, mirrored=False),
+        make_prepare(shape, mirrored),
         mesh,
     )
     state = replicate(init_states(config.seeds, model, optimizer), mesh)
@@ -117,14 +134,18 @@ def training_program(
 
 
 def training_steps(
-    config_file: str, overrides: dict[str, Any], shape: tuple[int, ...], num_steps: int
+    config_file: str,
+    overrides: dict[str, Any],
+    shape: tuple[int, ...],
+    num_steps: int,
+    mirrored: bool = False,
 ) -> Callable[[], Any]:
     """An epoch of `training_program` as a call.
 
     Returns:
       A call that trains on from where the last one ended and returns the steps' metrics.
     """
-    feed, state = training_program(config_file, overrides, shape, num_steps)
+    feed, state = training_program(config_file, overrides, shape, num_steps, mirrored)
 
     def run() -> Any:
         nonlocal state
