@@ -59,6 +59,16 @@ def test_variances_of_data_add_up_to_that_of_their_sum():
         assert np.mean(found) == pytest.approx(float(np.mean(expected)), rel=0.02), path
 
 
+def test_layers_cut_down_to_what_is_active_lose_nothing(monkeypatch):
+    """Of 80 outputs 48 are kept, of which no more than 45 are active."""
+    wide = {"encoder": {"hidden": (80, 64)}}
+    cut = [found for (_, found), _ in both(3, 4, **wide)]
+    monkeypatch.setattr("jvsc.dense_gradients.SHARES", (1.0,))
+    whole = [found for (_, found), _ in both(3, 4, **wide)]
+    for one, other in zip(cut, whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
 def test_several_codes_a_datum_are_refused():
     with pytest.raises(ValueError, match="of several codes"):
         list(both(1, 2, num_samples=3, sampling="avg"))

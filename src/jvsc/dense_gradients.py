@@ -7,11 +7,12 @@ no draw changes, and the gradient of its outputs, so its variance needs that of 
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from jvsc.metrics.gradient_snr import SMALLEST_DEVIATION
 from jvsc.model import Model, Parameters, Statistics
@@ -19,8 +20,10 @@ from jvsc.networks import DenseLayer, Encoder, Generator
 from jvsc.posteriors import Annealing
 from jvsc.solvers.fista import product
 
-# Data side by side, and a datum's gradients that are held side by side.
-DATA_AT_ONCE, DRAWS_AT_ONCE = 10, 250
+# A datum's layers are cut down to what is active in all of them, the smallest of these shares.
+SHARES = (0.5625, 0.75, 1.0)
+# Rows and columns of products come in multiples.
+ROUND = 16
 # Keeps the correlations of outputs, some of which depend on others, positive definite in float32.
 JITTER = 1e-5
 
@@ -69,27 +72,28 @@ def dense_gradient_snr(
     layers = model.encoder.layers(parameters.encoder, data)
     gradients = _gradients_of_datum(bound, model, parameters.generator, annealing)
 
-    def of_datum(place: Int[Array, ""]):
+    def of_datum(place: Int[Array, ""], share: float) -> tuple[_Moments, dict[str, _Moments]]:
         datum = jax.tree.map(lambda rows: rows[place][None], (heads, data))
-        outputs, errors, codes = jax.lax.map(
-            lambda key: gradients(*datum, key, place), keys, batch_size=DRAWS_AT_ONCE
-        )
+        outputs, errors, codes = jax.vmap(lambda key: gradients(*datum, key, place))(keys)
         mean = product(codes.T, errors) / len(keys)
         square = product((codes**2).T, errors**2) / len(keys)
         variance = jnp.maximum(square - mean**2, 0)
         given = {name: layer._replace(inputs=layer.inputs[place]) for name, layer in layers.items()}
-        return _Moments(mean, variance), _propagate(outputs, given)
+        return _Moments(mean, variance), _propagate(outputs, given, share)
 
-    def add_data(dictionary: _Moments, places: Int[Array, " n"]):
-        of_data, outputs = jax.vmap(of_datum)(places)
-        return jax.tree.map(
-            lambda total, some: total + some.sum(axis=0), dictionary, of_data
-        ), outputs
+    branches = [partial(of_datum, share=share) for share in SHARES]
+    _, *activations = [layer.inputs for layer in layers.values()]
+    shares = [jnp.mean(activation > 0, axis=1) for activation in activations]
+    largest = jnp.max(jnp.stack(shares), axis=0) if shares else jnp.ones(len(data))
+    smallest_enough = jnp.searchsorted(jnp.asarray(SHARES), largest)
+
+    def add_datum(dictionary: _Moments, place: Int[Array, ""]):
+        of_data, outputs = jax.lax.switch(smallest_enough[place], branches, place)
+        return jax.tree.map(jnp.add, dictionary, of_data), outputs
 
     zeros = jnp.zeros_like(parameters.generator)
-    places = jnp.arange(len(data)).reshape(-1, math.gcd(len(data), DATA_AT_ONCE))
-    dictionary, outputs = jax.lax.scan(add_data, _Moments(zeros, zeros), places)
-    outputs = jax.tree.map(lambda rows: rows.reshape(len(data), -1), outputs)
+    places = jnp.arange(len(data))
+    dictionary, outputs = jax.lax.scan(add_datum, _Moments(zeros, zeros), places)
     # The loss is the mean over the data.
     scale = 1 / len(data)
 
@@ -156,31 +160,47 @@ def _gradients_of_datum(
 
 
 def _propagate(
-    heads: dict[str, Float[Array, "R K"]],
-    layers: dict[str, DenseLayer],
+    heads: dict[str, Float[Array, "R K"]], layers: dict[str, DenseLayer], share: float
 ) -> dict[str, _Moments]:
     """Moments of the gradient of each layer's outputs, from those of the heads, for one datum.
 
-    A layer's `inputs` are the datum's alone.
+    Args:
+      heads: gradients of the heads' outputs, a row a draw.
+      layers: kernels, and the datum's `inputs` of each.
+      share: of each layer's outputs at most so many are active.
     """
     kernels = {name: layer.kernel for name, layer in layers.items()}
     num_draws = len(next(iter(heads.values())))
     moments = {name: _Moments(head.mean(axis=0), head.var(axis=0)) for name, head in heads.items()}
-    above = list(heads)
-    mean = sum(moments[name].mean @ kernels[name].T for name in above)
-    draws = sum(head @ kernels[name].T for name, head in heads.items())
-    roots: Any = None
-    for name in reversed([name for name in kernels if name not in heads]):
-        # What a layer gives is zero where its ReLU is.
-        active = layers[above[0]].inputs > 0
+    hidden = [name for name in kernels if name not in heads]
+    above, roots = list(heads), None
+    for name in reversed(hidden):
+        # What a layer gives is zero where its ReLU is; the next layer is given it.
+        active, places = _active(layers[above[0]].inputs, share)
+        rows = {head: kernels[head][places] for head in above}
+        mean = active * sum(rows[each] @ moments[each].mean for each in above)
         if roots is None:
-            roots = _root(active * (draws - mean))
+            draws = sum(head @ rows[each].T for each, head in heads.items())
+            roots = _root(active * draws - mean).T
         else:
-            mean, roots = mean @ kernels[above[0]].T, roots @ kernels[above[0]].T
-        mean, roots = active * mean, active * roots
-        moments[name] = _Moments(mean, jnp.sum(roots**2, axis=0) / num_draws)
+            roots = active[:, None] * (rows[above[0]] @ roots)
+        whole = jnp.zeros(len(kernels[above[0]]), mean.dtype)
+        moments[name] = _Moments(
+            whole.at[places].set(mean),
+            whole.at[places].set(jnp.sum(roots**2, axis=1) / num_draws),
+        )
+        roots = jnp.zeros((len(whole), roots.shape[1]), roots.dtype).at[places].set(roots)
         above = [name]
     return moments
+
+
+def _active(
+    outputs: Float[Array, " M"], share: float
+) -> tuple[Bool[Array, " m"], Int[Array, " m"]]:
+    """Places of a share of a layer's outputs, those that are not zero first, and which are not."""
+    count = min(len(outputs), ROUND * math.ceil(share * len(outputs) / ROUND))
+    places = jnp.argsort(outputs <= 0)[:count]
+    return outputs[places] > 0, places
 
 
 def _root(deviations: Float[Array, "R M"]) -> Float[Array, "_ M"]:
