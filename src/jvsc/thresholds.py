@@ -67,6 +67,27 @@ def shifted_soft_threshold(
     return jnp.where(jnp.abs(noise) <= threshold, 0.0, loc + soft_threshold(noise, threshold))
 
 
+@jax.custom_jvp
+def gradient_carrier(values: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """What a straight-through estimator adds, r - sg[r]: zero, with the gradient of `values`.
+
+    Written out it would be computed where nothing is differentiated, such as for the draws that
+    are only scored, since a compiler cannot know that r is finite.
+
+    Args:
+      values: r, any shape.
+
+    Returns:
+      Zeros, exactly, so that zeros they are added to stay exact.
+    """
+    return jnp.zeros_like(values)
+
+
+@gradient_carrier.defjvp
+def _gradient_carrier_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return gradient_carrier(*primals), *tangents
+
+
 def straight_through_threshold(
     loc: Float[Array, "*S"],
     noise: Float[Array, "*S"],
@@ -86,10 +107,8 @@ def straight_through_threshold(
       Exactly the value of `shifted_soft_threshold`.
     """
     stop = jax.lax.stop_gradient
-    sample = loc + noise
     thresholded = shifted_soft_threshold(stop(loc), stop(noise), threshold)
-    # Summed in this order the gradient's carrier is exactly zero, so zeros stay exact.
-    return thresholded + (sample - stop(sample))
+    return thresholded + gradient_carrier(loc + noise)
 
 
 ESTIMATORS: dict[str, Callable[..., Array]] = {

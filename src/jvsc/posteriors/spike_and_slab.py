@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 from jvsc.errors import UserError
 from jvsc.posteriors.base import Annealing, Posterior
 from jvsc.posteriors.gaussian import gaussian
-from jvsc.thresholds import Heads
+from jvsc.thresholds import Heads, gradient_carrier
 
 # Keeps the logit and the Bernoulli divergence finite in float32.
 SMALLEST_PROBABILITY = 1e-6
@@ -37,7 +37,7 @@ def relaxed_spike(
     """
     logit = jnp.log(probability) - jnp.log1p(-probability)
     relaxed = jax.nn.sigmoid((logit + jax.random.logistic(key, logit.shape)) / temperature)
-    return jnp.round(relaxed) + (relaxed - jax.lax.stop_gradient(relaxed))
+    return jnp.round(jax.lax.stop_gradient(relaxed)) + gradient_carrier(relaxed)
 
 
 def spike_and_slab(sparsity: float = 0.1, variance: float = 0.1) -> Posterior:
