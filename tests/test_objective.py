@@ -37,13 +37,14 @@ def all_samples_losses(model, parameters, data, num_samples, sampling):
     )
 
 
-# Every method with "max", which selects; the others, which do not, with one of each kind.
+# Nearly every method with "max", which selects; the others, which do not, with one of each kind.
 COMBINATIONS = [
     pytest.param(
         method,
         sampling,
         marks=()
-        if sampling == "max" or method in ("spike_and_slab", "thresholded_laplacian")
+        if (sampling == "max" and method != "thresholded_gaussian_gamma")
+        or method in ("spike_and_slab", "thresholded_laplacian")
         else pytest.mark.slow,
     )
     for method in ENCODERS

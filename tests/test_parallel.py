@@ -38,7 +38,13 @@ def trajectory(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "kind", ["linear", "conv", pytest.param("conv_streamed", marks=pytest.mark.slow)]
+    # Conv networks over several processes are in test_processes.
+    "kind",
+    [
+        "linear",
+        pytest.param("conv", marks=pytest.mark.slow),
+        pytest.param("conv_streamed", marks=pytest.mark.slow),
+    ],
 )
 def test_eight_devices_follow_the_trajectory_of_one(trajectory, kind):
     """With the best of three samples, batch normalisation and mirroring, in double precision."""
