@@ -11,8 +11,9 @@ import spams
 from benchmarks.lasso import penalty_of
 from benchmarks.timing import compare
 from benchmarks.workload import Comparison, linear_config
-from jvsc.build import build_model, final_annealing
+from jvsc.build import build_model, final_annealing, nonzero_arguments
 from jvsc.inference import encode_chunk, in_chunks, inference_key
+from jvsc.nonzero_draws import make_nonzero_encode
 from jvsc.thresholds import laplacian_threshold
 
 CHUNK = 1000
@@ -34,6 +35,7 @@ class Setting(NamedTuple):
       share: of non-zeros.
       few: data that SPAMS solves.
       target: the ratio that is asked for.
+      nonzeros: whether non-zeros alone are drawn.
     """
 
     num_data: int
@@ -43,11 +45,13 @@ class Setting(NamedTuple):
     share: float
     few: int
     target: float
+    nonzeros: bool
 
 
 SETTINGS = (
-    Setting(100_000, 256, 256, 1, 0.1, 16_000, 1.5),
-    Setting(2_000, 768, 4096, 20, 100 / 4096, 1_000, 20.0),
+    Setting(100_000, 256, 256, 1, 0.1, 16_000, 1.5, False),
+    Setting(2_000, 768, 4096, 20, 100 / 4096, 1_000, 20.0, False),
+    Setting(10_000, 768, 4096, 20, 100 / 4096, 1_000, 20.0, True),
 )
 
 
@@ -61,18 +65,18 @@ class Problem(NamedTuple):
 
 def random_problem(setting: Setting) -> Problem:
     """Random atoms of norm 1, Laplacian codes, and noise of deviation 0.05."""
-    num_data, width, num_latents, num_samples, share, *_ = setting
+    num_data, width, num_latents, _, share, *_ = setting
     random = np.random.default_rng(0)
     dictionary = random.normal(size=(num_latents, width)).astype(np.float32)
     dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
     chosen = random.random((num_data, num_latents)) < share
     codes = chosen * random.laplace(size=chosen.shape).astype(np.float32)
     data = codes @ dictionary + 0.05 * random.normal(size=(num_data, width)).astype(np.float32)
-    return Problem(data, dictionary, _encoder(width, num_latents, num_samples, share))
+    return Problem(data, dictionary, _encoder(setting))
 
 
 def _compare(setting: Setting) -> Comparison:
-    num_data, width, num_latents, num_samples, share, few, target = setting
+    num_data, width, num_latents, num_samples, share, few, target, nonzeros = setting
     data, dictionary, encode = random_problem(setting)
     penalty = penalty_of(share, data[:200], dictionary)
     columns, atoms = np.asfortranarray(data[:few].T), np.asfortranarray(dictionary.T)
@@ -85,7 +89,8 @@ def _compare(setting: Setting) -> Comparison:
     )
     ours, theirs = times["jvsc"].median / num_data, times["spams"].median / few
     return Comparison(
-        workload=f"encode, D={width}, K={num_latents}, J={num_samples}",
+        workload=f"encode, D={width}, K={num_latents}, J={num_samples}"
+        + (", by non-zeros" if nonzeros else ""),
         opponent="spams.lasso, float32",
         ours=1e6 * ours,
         theirs=1e6 * theirs,
@@ -96,23 +101,28 @@ def _compare(setting: Setting) -> Comparison:
     )
 
 
-def _encoder(width: int, num_latents: int, num_samples: int, share: float):
+def _encoder(setting: Setting) -> Callable[[np.ndarray], Any]:
     """Inference as evaluation does it, of an encoder that has learned nothing but its prior."""
     config = linear_config(
-        num_samples=num_samples,
-        num_latents=num_latents,
-        threshold=laplacian_threshold(share, 0.1),
+        num_samples=setting.num_samples,
+        num_latents=setting.num_latents,
+        threshold=laplacian_threshold(setting.share, 0.1),
         # So that a draw has about as many non-zeros as after a training.
         **{"encoder.start_at_prior": True},
     )
-    model = build_model(config, width)
+    model = build_model(config, setting.width)
     parameters, statistics = model.init(jax.random.key(0))
     key = inference_key(0)
+    if setting.nonzeros:
+        draw = make_nonzero_encode(model, **nonzero_arguments(config))
+        return lambda data: in_chunks(
+            lambda rows, first: (draw(parameters, statistics, rows, key, first),), data, CHUNK
+        )
     encode = jax.jit(
         partial(
             encode_chunk,
             model=model,
-            num_samples=num_samples,
+            num_samples=setting.num_samples,
             annealing=final_annealing(config),
             sampling_chunk=1,
         )

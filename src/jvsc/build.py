@@ -32,6 +32,7 @@ from jvsc.networks import (
     dictionary_generator,
     mlp_encoder,
 )
+from jvsc.nonzero_draws import make_nonzero_infer
 from jvsc.objective import (
     Solve,
     StepMetrics,
@@ -219,9 +220,29 @@ def build_solve(config: Config, model: Model, tolerance: float, max_iterations: 
 
 
 def build_infer(config: Config, model: Model, tolerance: float, max_iterations: int) -> Infer:
-    """The run's inference; the limits are those of the solver of a method without encoder."""
+    """The run's inference; the limits are those of the solver of a method without encoder.
+
+    Raises:
+      UserError: if `eval.nonzero_draws` does not fit the run, or Numba is not installed.
+    """
+    if config.eval.nonzero_draws:
+        return make_nonzero_infer(model, chunk=config.eval.chunk, **nonzero_arguments(config))
     arguments = inference_arguments(config, model, tolerance, max_iterations)
     return make_infer(model, chunk=config.eval.chunk, **arguments)
+
+
+def nonzero_arguments(config: Config) -> dict[str, Any]:
+    """What `jvsc.nonzero_draws` takes.
+
+    Raises:
+      UserError: if the run is of another method, or its generator is a network.
+    """
+    if config.method != "thresholded_laplacian" or is_network(config):
+        raise UserError(
+            "eval.nonzero_draws is for the method thresholded_laplacian with a dictionary; leave "
+            "it out"
+        )
+    return {"num_samples": config.num_samples, "threshold": config.hyperparameters().threshold}
 
 
 def build_infer_terms(config: Config, model: Model) -> InferTerms:

@@ -133,6 +133,7 @@ class EvalConfig(Section):
     snr_batch_size: PositiveInt = 100
     jaccard_draws: int = Field(default=20, ge=2)
     best_draws: PositiveInt = 200
+    nonzero_draws: bool = False
     refine_steps: tuple[PositiveInt, ...] = (1, 3, 10)
     probe_train: PositiveInt = 10_000
     baseline: str = ""

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from jvsc.build import build_dataset, build_encode, build_model
+from jvsc.build import build_dataset, build_encode, build_model, nonzero_arguments
 from jvsc.checkpoint import CONFIG_FILE, locked_workdir, read_config
 from jvsc.config import Config
 from jvsc.data import Dataset
@@ -26,6 +26,7 @@ from jvsc.errors import UserError
 from jvsc.inference import in_chunks, inference_key
 from jvsc.model import Parameters, Statistics
 from jvsc.networks import ARCHITECTURES
+from jvsc.nonzero_draws import make_nonzero_encode
 from jvsc.restore import restore_state, seed_variables
 
 MODEL_FILE = "model.safetensors"
@@ -129,8 +130,11 @@ class TrainedModel:
 
     @cached_property
     def _encode_chunk(self):
-        encode = jax.jit(build_encode(self.config, self.model))
         key = inference_key(self.config.eval.seed)
+        if self.config.eval.nonzero_draws:
+            draw = make_nonzero_encode(self.model, **nonzero_arguments(self.config))
+            return lambda rows, first: (draw(self.parameters, self.statistics, rows, key, first),)
+        encode = jax.jit(build_encode(self.config, self.model))
         return lambda rows, first: encode(self.parameters, self.statistics, rows, key, first)[:1]
 
     @cached_property

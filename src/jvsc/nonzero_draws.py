@@ -1,0 +1,183 @@
+"""Codes of a Thresholded Laplacian by drawing their non-zeros alone, on the host.
+
+Of thousands of latents a draw uses a hundred. Which ones is known in closed form (Proposition 3.1),
+and beyond the threshold a Laplacian is exponential, so the others need be neither drawn nor
+multiplied. The draws have the posterior's distribution, but are other numbers than JAX's.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Float32, Key, Shaped, UInt32
+
+from jvsc.batches import as_float
+from jvsc.errors import UserError
+from jvsc.inference import Infer, Inferred, in_chunks
+from jvsc.model import Model, Parameters, Statistics
+from jvsc.objective import squared_error
+from jvsc.posteriors.laplacian import LARGEST_STANDARD_NOISE
+from jvsc.sampling import datum_keys
+
+# Latents that are zero more seldom than once in exp(30) draws are never zero.
+LARGEST_HAZARD = 30.0
+
+# (parameters, statistics, data, key, place of the first datum) -> codes
+NonzeroEncode = Callable[
+    [Parameters, Statistics, Shaped[Array, "B D"], Key[Array, ""], ArrayLike],
+    Float32[np.ndarray, "B K"],
+]
+
+
+def hazards(threshold: float, scale: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
+    """-log P(zero) of each latent: that Laplacian noise does not exceed the threshold (eq. 3).
+
+    Args:
+      threshold: lambda >= 0 of the noise.
+      scale: b of the posterior.
+
+    Returns:
+      Values in [0, 30]; zero where the threshold is beyond the noise's largest size.
+    """
+    ratio = threshold / scale
+    found = jnp.minimum(-jnp.log1p(-jnp.exp(-ratio)), LARGEST_HAZARD)
+    return jnp.where(ratio < LARGEST_STANDARD_NOISE, found, 0.0)
+
+
+def best_of_nonzeros(
+    data: Float32[np.ndarray, "N D"],
+    atoms: Float32[np.ndarray, "blocks K features"],
+    loc: Float32[np.ndarray, "N K"],
+    scale: Float32[np.ndarray, "N K"],
+    hazard: Float32[np.ndarray, "N K"],
+    threshold: float,
+    seeds: UInt32[np.ndarray, "N 2"],
+    num_samples: int,
+) -> Float32[np.ndarray, "N K"]:
+    """The draw of the least squared error among J draws of each datum's code (eq. 9).
+
+    Args:
+      data: x.
+      atoms: the dictionary as `blocked` gives it.
+      loc: of the posteriors.
+      scale: b of the posteriors.
+      hazard: theirs (`hazards`).
+      threshold: lambda.
+      seeds: a datum's draws follow from its seed, its posterior and J alone.
+      num_samples: J.
+
+    Returns:
+      Codes, with exact zeros.
+
+    Raises:
+      UserError: if a posterior is not finite.
+    """
+    from jvsc.nonzero_kernels import best_draws
+
+    if not (np.isfinite(loc).all() and np.isfinite(scale).all()):
+        raise UserError("the encoder gives posteriors that are not finite; look at the data")
+    codes = np.zeros(loc.shape, np.float32)
+    numbers = seeds.astype(np.uint64)
+    best_draws(
+        in_blocks(data),
+        atoms,
+        loc,
+        scale,
+        hazard,
+        np.float32(threshold),
+        np.float32(LARGEST_STANDARD_NOISE),
+        (numbers[:, 0] << np.uint64(32)) | numbers[:, 1],
+        num_samples,
+        codes,
+    )
+    return codes
+
+
+def in_blocks(rows: Float32[np.ndarray, "N D"]) -> Float32[np.ndarray, "N blocks features"]:
+    """Rows cut into blocks of features, the last one filled up with zeros."""
+    from jvsc.nonzero_kernels import FEATURES
+
+    missing = -rows.shape[1] % FEATURES
+    return np.pad(rows, ((0, 0), (0, missing))).reshape(len(rows), -1, FEATURES)
+
+
+def blocked(dictionary: Float32[np.ndarray, "K D"]) -> Float32[np.ndarray, "blocks K features"]:
+    """A dictionary with each block of features apart."""
+    return np.ascontiguousarray(in_blocks(dictionary).transpose(1, 0, 2))
+
+
+def make_nonzero_encode(model: Model, *, num_samples: int, threshold: float) -> NonzeroEncode:
+    """The best of J codes as `jvsc.inference.encode_chunk` infers them, of draws made here.
+
+    Args:
+      model: a Thresholded Laplacian with a fixed threshold, and a dictionary.
+      num_samples: J.
+      threshold: lambda.
+
+    Raises:
+      UserError: if Numba is not installed.
+    """
+    try:
+        import jvsc.nonzero_kernels  # noqa: F401  (asked for before anything is computed)
+    except ImportError as error:
+        raise UserError(
+            "eval.nonzero_draws needs Numba: pip install 'jvsc[numba]', or leave it out"
+        ) from error
+
+    @jax.jit
+    def infer(parameters: Parameters, statistics: Statistics, data: Any, key: Any, first: Any):
+        data = as_float(data)
+        heads, _ = model.encode(parameters, statistics, data)
+        seeds = jax.random.key_data(datum_keys(key, data.shape[0], first))
+        loc, log_scale = (heads[name].astype(jnp.float32) for name in ("loc", "log_scale"))
+        scale = jnp.exp(log_scale)
+        return data, loc, scale, hazards(threshold, scale), seeds
+
+    last: list[Any] = [None, None]
+
+    def encode(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Shaped[Array, "B D"],
+        key: Key[Array, ""],
+        first: ArrayLike,
+    ) -> Float32[np.ndarray, "B K"]:
+        if last[0] is not parameters.generator:
+            last[:] = parameters.generator, blocked(np.asarray(parameters.generator, np.float32))
+        inferred = infer(parameters, statistics, data, key, first)
+        rows, loc, scale, hazard, seeds = map(np.asarray, inferred)
+        rows = rows.astype(np.float32, copy=False)
+        return best_of_nonzeros(rows, last[1], loc, scale, hazard, threshold, seeds, num_samples)
+
+    return encode
+
+
+def make_nonzero_infer(model: Model, *, num_samples: int, threshold: float, chunk: int) -> Infer:
+    """As `jvsc.inference.make_infer`, of draws made here (see `make_nonzero_encode`)."""
+    encode = make_nonzero_encode(model, num_samples=num_samples, threshold=threshold)
+
+    @jax.jit
+    def measure(parameters: Parameters, statistics: Statistics, data: Any, codes: Any):
+        data = as_float(data)
+        heads, _ = model.encode(parameters, statistics, data)
+        with jax.default_matmul_precision("highest"):
+            reconstruction, _ = model.generate(parameters, statistics, codes)
+        return squared_error(data, reconstruction), model.require_posterior().kl(heads)
+
+    def infer(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Shaped[np.ndarray, "N D"],
+        key: Key[Array, ""],
+    ) -> Inferred:
+        def of_chunk(rows: Array, first: int) -> tuple[Any, ...]:
+            codes = encode(parameters, statistics, rows, key, first)
+            return codes, *measure(parameters, statistics, rows, codes)
+
+        codes, error, kl = in_chunks(of_chunk, data, chunk)
+        return Inferred(codes, kl, error)
+
+    return infer
