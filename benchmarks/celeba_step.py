@@ -8,8 +8,8 @@ from functools import partial
 import torch
 
 from benchmarks.pytorch_conv import CELEBA, make_step
-from benchmarks.timing import compare
-from benchmarks.workload import Comparison, pytorch_device, repeat, training_steps
+from benchmarks.steps import compare_steps
+from benchmarks.workload import Comparison, pytorch_device, training_steps
 
 CONFIG, SHAPE = "celeba.py:thresholded_gaussian", (64, 64, 3)
 NUM_LATENTS, NUM_SAMPLES, BATCH_SIZE, NUM_IMAGES = 512, 10, 512, 4096
@@ -47,20 +47,12 @@ def measure() -> list[Comparison]:
         "PyTorch, AMP": build(compiled=False),
         "PyTorch, AMP, compiled": build(compiled=True),
     }
-    contestants = {"jvsc": training_steps(CONFIG, overrides, SHAPE, STEPS, mirrored=True)}
-    contestants |= {name: partial(repeat, step, STEPS) for name, step in opponents.items()}
-    times = compare(contestants)
-    ours = times["jvsc"]
-    return [
-        Comparison(
-            workload=f"CelebA step, bfloat16, batch {BATCH_SIZE}, J={NUM_SAMPLES}",
-            opponent=name,
-            ours=1e3 * ours.median / STEPS,
-            theirs=1e3 * times[name].median / STEPS,
-            unit="ms",
-            ours_first=ours.first,
-            target=TARGET,
-            note=f"{BATCH_SIZE * STEPS / ours.median:.0f} images a second",
-        )
-        for name in opponents
-    ]
+    return compare_steps(
+        f"CelebA step, bfloat16, batch {BATCH_SIZE}, J={NUM_SAMPLES}",
+        training_steps(CONFIG, overrides, SHAPE, STEPS, mirrored=True),
+        STEPS,
+        opponents,
+        STEPS,
+        TARGET,
+        images=BATCH_SIZE,
+    )

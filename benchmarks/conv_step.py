@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from benchmarks.pytorch_conv import make_step
-from benchmarks.timing import compare
-from benchmarks.workload import Comparison, pytorch_device, repeat, training_steps
+from benchmarks.steps import compare_steps
+from benchmarks.workload import Comparison, pytorch_device, training_steps
 
 CONFIG, SHAPE = "fmnist.py:thresholded_gaussian", (28, 28, 1)
 NUM_LATENTS, THRESHOLD = 64, 0.52
@@ -49,20 +49,11 @@ def _compare(batch_size: int, num_samples: int, target: float) -> list[Compariso
     }
     if num_samples > 1:
         opponents["PyTorch, differentiates all J"] = build(images, select=False)
-    contestants = {"jvsc": training_steps(CONFIG, overrides, SHAPE, OUR_STEPS)}
-    for name, step in opponents.items():
-        contestants[name] = partial(repeat, step, THEIR_STEPS)
-    times = compare(contestants)
-    ours = times["jvsc"]
-    return [
-        Comparison(
-            workload=f"Fashion-MNIST conv step, batch {batch_size}, J={num_samples}",
-            opponent=name,
-            ours=1e3 * ours.median / OUR_STEPS,
-            theirs=1e3 * times[name].median / THEIR_STEPS,
-            unit="ms",
-            ours_first=ours.first,
-            target=target,
-        )
-        for name in opponents
-    ]
+    return compare_steps(
+        f"Fashion-MNIST conv step, batch {batch_size}, J={num_samples}",
+        training_steps(CONFIG, overrides, SHAPE, OUR_STEPS),
+        OUR_STEPS,
+        opponents,
+        THEIR_STEPS,
+        target,
+    )

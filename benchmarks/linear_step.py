@@ -1,14 +1,14 @@
 """A training step of the linear model, against PyTorch's, and of three seeds against one."""
 
 import itertools
-from functools import partial
 
 import torch
 
-from benchmarks.ceiling import dense_flops, matrix_product_rate
+from benchmarks.ceiling import dense_flops
 from benchmarks.pytorch_linear import make_model, make_step
+from benchmarks.steps import compare_steps
 from benchmarks.timing import compare
-from benchmarks.workload import Comparison, pytorch_device, repeat, training_steps
+from benchmarks.workload import Comparison, pytorch_device, training_steps
 
 BATCH_SIZE, NUM_FEATURES, NUM_LATENTS = 100, 256, 256
 OUR_STEPS, THEIR_STEPS = 64, 16
@@ -38,27 +38,19 @@ def measure() -> list[Comparison]:
 def _against_pytorch(num_samples: int, target: float) -> list[Comparison]:
     data = torch.randn(4096, NUM_FEATURES, device=pytorch_device())
     overrides = {"batch_size": BATCH_SIZE, "num_samples": num_samples}
-    contestants = {"jvsc": training_steps(CONFIG, overrides, (NUM_FEATURES,), OUR_STEPS)}
+    opponents = {}
     for name, compiled in (("PyTorch", False), ("PyTorch, compiled", True)):
         model = make_model(num_latents=NUM_LATENTS, num_samples=num_samples)
-        step = make_step(data, BATCH_SIZE, model, compiled)
-        contestants[name] = partial(repeat, step, THEIR_STEPS)
-    times = compare(contestants)
-    ours = times.pop("jvsc")
-    share = flops(num_samples) * OUR_STEPS / ours.median / matrix_product_rate("float32")
-    return [
-        Comparison(
-            workload=f"linear step, batch {BATCH_SIZE}, J={num_samples}",
-            opponent=name,
-            ours=1e3 * ours.median / OUR_STEPS,
-            theirs=1e3 * theirs.median / THEIR_STEPS,
-            unit="ms",
-            ours_first=ours.first,
-            target=target,
-            ceiling_share=share,
-        )
-        for name, theirs in times.items()
-    ]
+        opponents[name] = make_step(data, BATCH_SIZE, model, compiled)
+    return compare_steps(
+        f"linear step, batch {BATCH_SIZE}, J={num_samples}",
+        training_steps(CONFIG, overrides, (NUM_FEATURES,), OUR_STEPS),
+        OUR_STEPS,
+        opponents,
+        THEIR_STEPS,
+        target,
+        flops(num_samples),
+    )
 
 
 def _three_seeds() -> Comparison:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import torch
 
 from jvsc.batches import make_prepare
 from jvsc.build import build_dataset, build_loss, build_model, build_optimizer
@@ -86,12 +85,6 @@ def linear_config(**overrides: Any) -> Config:
 def pytorch_device() -> str:
     """PyTorch's name of the kind of device that JAX computes on."""
     return "cuda" if jax.default_backend() == "gpu" else "cpu"
-
-
-def repeat(step: Callable[[], torch.Tensor], count: int) -> None:
-    """Steps of PyTorch until their results are there."""
-    losses = [step() for _ in range(count)]
-    losses[-1].item()
 
 
 def training_program(
