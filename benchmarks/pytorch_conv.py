@@ -88,7 +88,8 @@ def make_step(
       compiled: whether the loss is compiled.
 
     Returns:
-      A call that makes a step and returns its loss, which the device may still be computing.
+      A call that makes a step and returns its loss, which the device may still be computing. The
+      drawn codes' scoring moves the running averages, too, which costs nothing worth telling.
     """
     encoder, loc_head, log_variance_head, generator = network(architecture, num_latents)
     modules = nn.ModuleList([encoder, loc_head, log_variance_head, generator])
@@ -143,7 +144,8 @@ def make_step(
     def step() -> torch.Tensor:
         places = torch.randint(len(images), (batch_size,), device=images.device)
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
+        # Weights cast while nothing is differentiated must not be used again where something is.
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
             loss = evaluate(places)
         loss.backward()
         optimizer.step()

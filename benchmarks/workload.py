@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import torch
 
 from jvsc.batches import make_prepare
 from jvsc.build import build_dataset, build_loss, build_model, build_optimizer
@@ -83,8 +84,11 @@ def linear_config(**overrides: Any) -> Config:
 
 
 def pytorch_device() -> str:
-    """PyTorch's name of the kind of device that JAX computes on."""
-    return "cuda" if jax.default_backend() == "gpu" else "cpu"
+    """PyTorch's name of the kind of device that JAX computes on, with JAX's precision there."""
+    if jax.default_backend() != "gpu":
+        return "cpu"
+    torch.set_float32_matmul_precision("high")  # TensorFloat-32
+    return "cuda"
 
 
 def training_program(

@@ -60,7 +60,7 @@ def test_variances_of_data_add_up_to_that_of_their_sum():
 
 
 def test_layers_cut_down_to_what_is_active_lose_nothing(monkeypatch):
-    """Of 80 outputs 48 are kept, of which no more than 45 are active."""
+    """Of 80 outputs 48 are kept where no more than 45 are active, as for these data."""
     wide = {"encoder": {"hidden": (80, 64)}}
     cut = [found for (_, found), _ in both(3, 4, **wide)]
     monkeypatch.setattr("jvsc.dense_gradients.SHARES", (1.0,))

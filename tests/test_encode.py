@@ -98,6 +98,19 @@ def test_the_command_encodes_and_decodes(workdir, data, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back.npy", "codes.npz", "x.npy"]
 
 
+def test_the_command_can_draw_non_zeros_alone(workdir, data, tmp_path):
+    np.save(tmp_path / "x.npy", data)
+    encode = ["--mode=encode", f"--workdir={workdir}", "--config.eval.only_nonzeros=True"]
+    for name in ("a", "b"):
+        files = [f"--input={tmp_path / 'x.npy'}", f"--output={tmp_path / name}.npz"]
+        assert run([*encode, *files]) == 0
+    first, second = (sparse.load_npz(tmp_path / f"{name}.npz").toarray() for name in ("a", "b"))
+    np.testing.assert_array_equal(first, second)
+    dense = load(workdir).encode(data)
+    assert np.any(first != dense)
+    assert np.mean(first != 0) == pytest.approx(np.mean(dense != 0), rel=0.1)
+
+
 def test_blocks_and_shards_change_no_code(exported, data, tmp_path):
     trained = load(exported)
     shards = tmp_path / "shards"

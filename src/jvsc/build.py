@@ -223,25 +223,16 @@ def build_infer(config: Config, model: Model, tolerance: float, max_iterations: 
     """The run's inference; the limits are those of the solver of a method without encoder.
 
     Raises:
-      UserError: if `eval.nonzero_draws` does not fit the run, or Numba is not installed.
+      UserError: if `eval.only_nonzeros` is asked for and Numba not installed.
     """
-    if config.eval.nonzero_draws:
+    if config.eval.only_nonzeros:
         return make_nonzero_infer(model, chunk=config.eval.chunk, **nonzero_arguments(config))
     arguments = inference_arguments(config, model, tolerance, max_iterations)
     return make_infer(model, chunk=config.eval.chunk, **arguments)
 
 
 def nonzero_arguments(config: Config) -> dict[str, Any]:
-    """What `jvsc.nonzero_draws` takes.
-
-    Raises:
-      UserError: if the run is of another method, or its generator is a network.
-    """
-    if config.method != "thresholded_laplacian" or is_network(config):
-        raise UserError(
-            "eval.nonzero_draws is for the method thresholded_laplacian with a dictionary; leave "
-            "it out"
-        )
+    """What `jvsc.nonzero_draws` takes of a run's settings."""
     return {"num_samples": config.num_samples, "threshold": config.hyperparameters().threshold}
 
 

@@ -133,7 +133,7 @@ class EvalConfig(Section):
     snr_batch_size: PositiveInt = 100
     jaccard_draws: int = Field(default=20, ge=2)
     best_draws: PositiveInt = 200
-    nonzero_draws: bool = False
+    only_nonzeros: bool = False
     refine_steps: tuple[PositiveInt, ...] = (1, 3, 10)
     probe_train: PositiveInt = 10_000
     baseline: str = ""
@@ -217,6 +217,13 @@ class Config(Section):
             raise ValueError("both threshold and sparsity are given; give one of them")
         if self.estimator == "subgradient" and method.threshold_of is None:
             raise ValueError(f"estimator=subgradient does not apply to {self.method}")
+        if self.eval.only_nonzeros and (
+            self.method != "thresholded_laplacian"
+            or self.data.name not in ("patches", "activations")
+        ):
+            raise ValueError(
+                "eval.only_nonzeros is for thresholded_laplacian with a dictionary; leave it out"
+            )
         if self.batch_size > self.data.num_train:
             raise ValueError(
                 f"batch_size is {self.batch_size} but data.num_train only {self.data.num_train}; "

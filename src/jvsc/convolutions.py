@@ -2,8 +2,9 @@
 
 XLA's own convolutions are slow on the CPU where they are strided or transposed; as products of
 patches they run at the speed of its matrix product (see benchmarks/). On a GPU or TPU the device's
-own are the fast ones, but for those that lead to few channels, and for a transposed one's gradient
-as JAX derives it. Which is used follows from the platform the program is compiled for.
+own are the fast ones, but for images of few channels, and for a transposed one's gradient as JAX
+derives it. Which is used follows from the platform the program is compiled for. Derivatives are
+taken in reverse mode only.
 """
 
 from functools import partial
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 
 Images = Float[Array, "B H W C"]
 
-# Convolutions to fewer channels leave most of a GPU's matrix units idle.
+# Convolutions of images of fewer channels leave most of a GPU's matrix units idle.
 FEW_CHANNELS = 8
 
 

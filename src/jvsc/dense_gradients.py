@@ -48,7 +48,7 @@ def dense_gradient_snr(
 
     As `jvsc.metrics.gradient_snr` of the same draws, and several times as fast, but for the
     variance: it is the sum of the data's sample variances, an estimate of the same with less noise
-    than the sample variance of their sum. Memory grows with the draws of some data, [draws, K].
+    than the sample variance of their sum. Memory grows with the draws of a datum, [draws, K].
     May be jitted.
 
     Args:
@@ -72,24 +72,22 @@ def dense_gradient_snr(
     layers = model.encoder.layers(parameters.encoder, data)
     gradients = _gradients_of_datum(bound, model, parameters.generator, annealing)
 
-    def of_datum(place: Int[Array, ""], share: float) -> tuple[_Moments, dict[str, _Moments]]:
+    _, *activations = [layer.inputs for layer in layers.values()]
+    shares = [jnp.mean(activation > 0, axis=1) for activation in activations]
+    largest = jnp.max(jnp.stack([jnp.zeros(len(data)), *shares]), axis=0)
+    enough = jnp.searchsorted(jnp.asarray(SHARES), largest)
+
+    def add_datum(dictionary: _Moments, place: Int[Array, ""]):
         datum = jax.tree.map(lambda rows: rows[place][None], (heads, data))
         outputs, errors, codes = jax.vmap(lambda key: gradients(*datum, key, place))(keys)
         mean = product(codes.T, errors) / len(keys)
         square = product((codes**2).T, errors**2) / len(keys)
-        variance = jnp.maximum(square - mean**2, 0)
+        of_datum = _Moments(mean, jnp.maximum(square - mean**2, 0))
         given = {name: layer._replace(inputs=layer.inputs[place]) for name, layer in layers.items()}
-        return _Moments(mean, variance), _propagate(outputs, given, share)
-
-    branches = [partial(of_datum, share=share) for share in SHARES]
-    _, *activations = [layer.inputs for layer in layers.values()]
-    shares = [jnp.mean(activation > 0, axis=1) for activation in activations]
-    largest = jnp.max(jnp.stack(shares), axis=0) if shares else jnp.ones(len(data))
-    smallest_enough = jnp.searchsorted(jnp.asarray(SHARES), largest)
-
-    def add_datum(dictionary: _Moments, place: Int[Array, ""]):
-        of_data, outputs = jax.lax.switch(smallest_enough[place], branches, place)
-        return jax.tree.map(jnp.add, dictionary, of_data), outputs
+        # Not as an operand, whose names would be sorted: the layers are in order.
+        propagate = [partial(_propagate, layers=given, share=share) for share in SHARES]
+        of_outputs = jax.lax.switch(enough[place], propagate, outputs)
+        return jax.tree.map(jnp.add, dictionary, of_datum), of_outputs
 
     zeros = jnp.zeros_like(parameters.generator)
     places = jnp.arange(len(data))
@@ -197,7 +195,7 @@ def _propagate(
 def _active(
     outputs: Float[Array, " M"], share: float
 ) -> tuple[Bool[Array, " m"], Int[Array, " m"]]:
-    """Places of a share of a layer's outputs, those that are not zero first, and which are not."""
+    """Which of a share of a layer's outputs are not zero, and their places: those come first."""
     count = min(len(outputs), ROUND * math.ceil(share * len(outputs) / ROUND))
     places = jnp.argsort(outputs <= 0)[:count]
     return outputs[places] > 0, places

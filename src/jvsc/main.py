@@ -69,6 +69,10 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     with told_if_full(workdir):
         if command.mode == "evaluate":
             return evaluate(config, workdir, build_dataset(config), console)
+        if config.eval.only_nonzeros:
+            from jvsc.nonzero_draws import require_numba
+
+            require_numba()  # now, not when the training is done
         start_processes(command.distributed)
         if not is_first_process():
             train(config, workdir, Console(quiet=True))

@@ -22,7 +22,7 @@ from jvsc.objective import squared_error
 from jvsc.posteriors.laplacian import LARGEST_STANDARD_NOISE
 from jvsc.sampling import datum_keys
 
-# Latents that are zero more seldom than once in exp(30) draws are never zero.
+# Latents are zero at least once in exp(30) draws.
 LARGEST_HAZARD = 30.0
 
 # (parameters, statistics, data, key, place of the first datum) -> codes
@@ -75,18 +75,19 @@ def best_of_nonzeros(
     Raises:
       UserError: if a posterior is not finite.
     """
-    from jvsc.nonzero_kernels import best_draws
+    from jvsc.nonzero_kernels import draw_and_choose
 
     if not (np.isfinite(loc).all() and np.isfinite(scale).all()):
         raise UserError("the encoder gives posteriors that are not finite; look at the data")
     codes = np.zeros(loc.shape, np.float32)
     numbers = seeds.astype(np.uint64)
-    best_draws(
+    draw_and_choose(
         in_blocks(data),
         atoms,
         loc,
         scale,
         hazard,
+        hazard.sum(axis=1, dtype=np.float64),
         np.float32(threshold),
         np.float32(LARGEST_STANDARD_NOISE),
         (numbers[:, 0] << np.uint64(32)) | numbers[:, 1],
@@ -109,6 +110,16 @@ def blocked(dictionary: Float32[np.ndarray, "K D"]) -> Float32[np.ndarray, "bloc
     return np.ascontiguousarray(in_blocks(dictionary).transpose(1, 0, 2))
 
 
+def require_numba() -> None:
+    """Raises `UserError` if Numba, which the draws need, is not installed."""
+    try:
+        import jvsc.nonzero_kernels  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "eval.only_nonzeros needs Numba: pip install 'jvsc[numba]', or leave it out"
+        ) from error
+
+
 def make_nonzero_encode(model: Model, *, num_samples: int, threshold: float) -> NonzeroEncode:
     """The best of J codes as `jvsc.inference.encode_chunk` infers them, of draws made here.
 
@@ -120,12 +131,7 @@ def make_nonzero_encode(model: Model, *, num_samples: int, threshold: float) -> 
     Raises:
       UserError: if Numba is not installed.
     """
-    try:
-        import jvsc.nonzero_kernels  # noqa: F401  (asked for before anything is computed)
-    except ImportError as error:
-        raise UserError(
-            "eval.nonzero_draws needs Numba: pip install 'jvsc[numba]', or leave it out"
-        ) from error
+    require_numba()
 
     @jax.jit
     def infer(parameters: Parameters, statistics: Statistics, data: Any, key: Any, first: Any):

@@ -150,7 +150,9 @@ def _score(data, atoms, starts, places, values, errors, rest):
 
 
 @compiled_in_parallel
-def best_draws(data, atoms, loc, scale, hazard, threshold, largest, seeds, num_samples, codes):
+def draw_and_choose(
+    data, atoms, loc, scale, hazard, totals, threshold, largest, seeds, num_samples, codes
+):
     """Writes each datum's draw of the least squared error to `codes`, which are zeros.
 
     Args:
@@ -159,16 +161,16 @@ def best_draws(data, atoms, loc, scale, hazard, threshold, largest, seeds, num_s
       loc: [N, K].
       scale: [N, K].
       hazard: [N, K], finite.
+      totals: [N], sums of the hazards.
       threshold: of the noise.
       largest: size of the noise at most, in scales.
       seeds: [N], 64 bits each.
       num_samples: J.
       codes: [N, K].
     """
-    num_data = len(data)
-    room = 1
-    for datum in range(num_data):
-        room = max(room, num_samples * _fewest_and_most(hazard[datum].sum() * 1.001)[1])
+    num_data, num_latents = loc.shape
+    # A draw has no more non-zeros than latents, nor than events.
+    room = num_samples * min(num_latents, _fewest_and_most(totals.max())[1] + 1)
     size = max(1, min(MOST_DATA, MOST_NONZEROS // room))
     num_groups = (num_data + size - 1) // size
     for group in prange(num_groups):

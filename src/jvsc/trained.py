@@ -131,7 +131,7 @@ class TrainedModel:
     @cached_property
     def _encode_chunk(self):
         key = inference_key(self.config.eval.seed)
-        if self.config.eval.nonzero_draws:
+        if self.config.eval.only_nonzeros:
             draw = make_nonzero_encode(self.model, **nonzero_arguments(self.config))
             return lambda rows, first: (draw(self.parameters, self.statistics, rows, key, first),)
         encode = jax.jit(build_encode(self.config, self.model))
