@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 
 
@@ -29,6 +31,7 @@ def test_photographs_give_sparse_codes_and_a_picture_of_atoms(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_learns_where_the_true_codes_are_not_zero():
     told = told_by("own_model.py", "--steps=500")
     # 96,000 latents, 6% of them in use: by chance the area is 0.5 +- 0.004.

@@ -37,14 +37,14 @@ def all_samples_losses(model, parameters, data, num_samples, sampling):
     )
 
 
-# Nearly every method with "max", which selects; the others, which do not, with one of each kind.
+# One method of each kind, and "max", which selects, with inferred thresholds too.
+QUICK = ("spike_and_slab", "thresholded_laplacian")
 COMBINATIONS = [
     pytest.param(
         method,
         sampling,
         marks=()
-        if (sampling == "max" and method != "thresholded_gaussian_gamma")
-        or method in ("spike_and_slab", "thresholded_laplacian")
+        if method in QUICK or (method, sampling) == ("thresholded_laplacian_gamma", "max")
         else pytest.mark.slow,
     )
     for method in ENCODERS

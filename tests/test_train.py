@@ -171,6 +171,8 @@ def compare_with_one_never_killed(tmp_path: Path, kills: int) -> None:
     print(f"killed {kills} times, {struck} of them while training: bit-identical")
 
 
+# Among the quick ones test_preemption.py compares a run that was interrupted and continued.
+@pytest.mark.slow
 def test_a_run_killed_and_continued_ends_bit_identical(tmp_path):
     compare_with_one_never_killed(tmp_path, kills=1)
 
