@@ -69,6 +69,7 @@ def _three_seeds() -> Comparison:
         theirs=1e3 * one.median / OUR_STEPS,
         unit="ms",
         ours_first=three.first,
-        target=2.6,
+        # A GPU has room for three.
+        target=2.6 if pytorch_device() == "cpu" else 1.2,
         at_most=True,
     )
