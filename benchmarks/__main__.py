@@ -6,8 +6,6 @@ import json
 import os
 from pathlib import Path
 
-import torch
-
 from benchmarks.page import draw, machine, print_table, record, write_page
 from benchmarks.workload import Comparison
 
@@ -28,12 +26,18 @@ def main() -> None:
     """Measures the workloads asked for; prints one table, writes JSON, a picture and a page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     names = ", ".join((*WORKLOADS, *GPU_WORKLOADS))
-    parser.add_argument("workloads", nargs="*", help=f"of {names}; by default what a CPU can do")
-    parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
+    text = f"of {names}; by default all but {' and '.join(GPU_WORKLOADS)}, which take a GPU"
+    parser.add_argument("workloads", nargs="*", help=text)
+    text = "folder for the table, the figures and a picture (default runs/benchmarks)"
+    parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"), help=text)
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.workloads) - {*WORKLOADS, *GPU_WORKLOADS})
     if unknown:
         parser.error(f"unknown workload {unknown[0]!r}; give some of {names}")
+    try:
+        import torch
+    except ImportError:
+        parser.error("what jvsc is compared with is not installed; make opponents installs it")
     # On a GPU PyTorch and further processes need memory too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     torch.set_num_threads(os.cpu_count() or 1)

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import torch
 
 from jvsc.batches import make_prepare
 from jvsc.build import build_dataset, build_loss, build_model, build_optimizer
@@ -87,6 +86,8 @@ def pytorch_device() -> str:
     """PyTorch's name of the kind of device that JAX computes on, with JAX's precision there."""
     if jax.default_backend() != "gpu":
         return "cpu"
+    import torch  # which the page of results does not need
+
     torch.set_float32_matmul_precision("high")  # TensorFloat-32
     return "cuda"
 

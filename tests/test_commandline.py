@@ -77,6 +77,7 @@ MISTAKES = [
     (["--config=configs/nowhere.py"], "there is no such file; jvsc brings configs/activations.py"),
     ([f"--config={CONFIG}", "--config.num_epoch=3"], "did you mean 'num_epochs'"),
     ([f"--config={CONFIG}", "--config.data.pth=3"], "did you mean 'data.path'"),
+    (["--mode=evaluate", "--config.eval.chnk=3"], "did you mean 'eval.chunk'"),
     ([f"--config={CONFIG}", "--config.num_epochs=many"], "num_epochs=many"),
     ([f"--config={CONFIG}", "--config.num_epochs=0"], "num_epochs is 0"),
     ([f"--config={CONFIG}", "--config.sparsity=2"], "sparsity is 2"),

@@ -130,6 +130,8 @@ def _names_config(argument: str) -> bool:
 def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     values = flags.FlagValues()
     arguments = [_with_bundled_config(argument) for argument in arguments]
+    # First, since the flag library reads the default file's keys as it is defined.
+    _check_arguments(arguments)
     line = ["jvsc", *arguments]
     config_flags.DEFINE_config_file(
         "config", bundled_config(DEFAULT_CONFIG), flag_values=values, sys_argv=line
@@ -142,7 +144,6 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     flags.DEFINE_enum("mode", "train", MODES, "", flag_values=values)
     flags.DEFINE_bool("distributed", False, "", flag_values=values)
     flags.DEFINE_bool("help", False, "", short_name="h", flag_values=values)
-    _check_arguments(arguments)
     try:
         rest = values(line)
     except flags.UnrecognizedFlagError as error:

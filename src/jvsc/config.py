@@ -222,7 +222,8 @@ class Config(Section):
             or self.data.name not in ("patches", "activations")
         ):
             raise ValueError(
-                "eval.only_nonzeros is for thresholded_laplacian with a dictionary; leave it out"
+                "eval.only_nonzeros is for thresholded_laplacian on patches or activations, not "
+                f"for {self.method} on {self.data.name}; leave it out"
             )
         if self.batch_size > self.data.num_train:
             raise ValueError(
