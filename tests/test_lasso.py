@@ -1,5 +1,7 @@
 """The CPU's lasso solver against scikit-learn's and against the conditions of optimality."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Lasso
@@ -155,3 +157,18 @@ def test_mistakes_are_named(change, message):
 def test_data_that_do_not_fit_the_dictionary_are_named():
     with pytest.raises(UserError, match=r"data \(2, 32\) and dictionary \(3, 5\) do not fit"):
         check_lasso((2, 32), (3, 5), 0.1)
+
+
+def test_calls_in_several_threads_agree_and_leave_blas_as_it_was():
+    from threadpoolctl import threadpool_info
+
+    def limits():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    data, dictionary = problem(num_data=400)
+    before, alone = limits(), lasso(data, dictionary, 0.05)
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda _: lasso(data, dictionary, 0.05), range(12)))
+    for codes in together:
+        np.testing.assert_array_equal(codes, alone)
+    assert limits() == before

@@ -1,5 +1,6 @@
 """The lasso for many data that share a dictionary, by whatever is fastest where they are."""
 
+import threading
 from typing import SupportsFloat
 
 import numpy as np
@@ -13,6 +14,8 @@ WEIGHT = 0.4
 # With more atoms a step of the splitting takes longer than what it spares.
 MOST_ATOMS_TO_SPLIT = 512
 LARGEST_CHUNK, SMALLEST_CHUNK, CHUNKS_A_THREAD = 256, 16, 4
+
+_one_at_a_time = threading.Lock()
 
 
 def lasso(
@@ -30,7 +33,8 @@ def lasso(
     codes, which corrected (the primal and dual active set, Hintermueller et al. 2002) give the
     codes. Where they do not, and where data are few or atoms many, coordinate descent (Friedman et
     al. 2010) with Newton steps on the non-zeros (Lee et al. 2006). Needs the extra `numba`; `fista`
-    solves the same problem on any device and within a compiled function.
+    solves the same problem on any device and within a compiled function. While it runs the
+    process's BLAS has one thread; calls of several Python threads take turns.
 
     Args:
       data: one datum a row; float64 data are solved in float64, others in float32.
@@ -91,8 +95,9 @@ def lasso(
         inverse = (RELAXATION * np.linalg.inv(shifted)).astype(dtype)
     chunk = len(data) // (CHUNKS_A_THREAD * get_num_threads())
     chunk = min(max(chunk, SMALLEST_CHUNK), LARGEST_CHUNK)
-    # Each of Numba's threads takes products of its own.
-    with threadpool_limits(1, user_api="blas"):
+    # Each of Numba's threads takes products of its own. The limit is the process's: a caller in
+    # another thread waits, lest the one that ends last leaves it as it found it, limited.
+    with _one_at_a_time, threadpool_limits(1, user_api="blas"):
         solve_all(problem, inverse, dtype(weight), max_iterations, chunk)
     return codes
 
