@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from jvsc.model import Autoencoder, Model, Parameters, Statistics
 from jvsc.posteriors.base import Annealing, Divergence
 from jvsc.sampling import Sampling, choose, combine, datum_keys, draw, first_draws, weights
-from jvsc.thresholds import Heads
+from jvsc.thresholds import Heads, gradient_carrier
 
 
 class StepMetrics(NamedTuple):
@@ -113,7 +113,7 @@ def best_draws(
 def scale_gradient(values: Any, scale: float) -> Any:
     """The values as they are, with their gradient multiplied by `scale`."""
     stop = jax.lax.stop_gradient
-    return jax.tree.map(lambda leaf: stop(leaf) + scale * (leaf - stop(leaf)), values)
+    return jax.tree.map(lambda leaf: stop(leaf) + scale * gradient_carrier(leaf), values)
 
 
 def variational_loss(
