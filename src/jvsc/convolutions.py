@@ -7,6 +7,7 @@ derives it. Which is used follows from the platform the program is compiled for.
 taken in reverse mode only.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Images = Float[Array, "B H W C"]
+# What is convolved, and the kernel.
+Primals = tuple[Array, Array]
 
 # Convolutions of images of fewer channels leave most of a GPU's matrix units idle.
 FEW_CHANNELS = 8
@@ -57,10 +60,9 @@ def transposed_convolve(
     """
 
     def by_products(features: Array, kernel: Array) -> Array:
-        size = _images_size(features, kernel, stride, padding)
-        shape = jax.ShapeDtypeStruct((len(features), *size, kernel.shape[2]), features.dtype)
         forward = lambda images: _convolve_by_products(images, kernel, stride, padding)  # noqa: E731
-        return jax.linear_transpose(forward, shape)(features)[0]
+        size = _images_size(features, kernel, stride, padding)
+        return _adjoint(forward, features, (*size, kernel.shape[2]))
 
     def by_device(features: Array, kernel: Array) -> Array:
         return _transposed_by_device(features, kernel, stride, padding)
@@ -75,6 +77,14 @@ def _images_size(features: Array, kernel: Array, stride: int, padding: int) -> t
         for size, extent in zip(features.shape[1:3], kernel.shape[:2], strict=True)
     )
     return height, width
+
+
+def _adjoint(
+    forward: Callable[[Images], Array], features: Array, shape: tuple[int, int, int]
+) -> Images:
+    """The adjoint of what leads from images of a shape (H, W, C) to features."""
+    images = jax.ShapeDtypeStruct((len(features), *shape), features.dtype)
+    return jax.linear_transpose(forward, images)(features)[0]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -92,9 +102,6 @@ def _transposed_by_device(features: Array, kernel: Array, stride: int, padding: 
 # Both are derivatives of <features, convolve(images, kernel)>, and their gradients the others. What
 # JAX derives for the transposed one's kernel is a convolution whose window is as large as the
 # images, which libraries run on a few of a GPU's processors.
-Primals = tuple[Array, Array]
-
-
 def _keep(operand: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, Primals]:
     return _convolve_by_device(operand, kernel, stride, padding), (operand, kernel)
 
@@ -142,9 +149,8 @@ def _transposed(
 ) -> Array:
     """The adjoint of `_forward`; to few channels as a convolution from features to blocks."""
     if kernel.shape[2] >= FEW_CHANNELS:
-        shape = jax.ShapeDtypeStruct((len(features), *size, kernel.shape[2]), features.dtype)
         forward = lambda images: _forward(images, kernel, stride, padding)  # noqa: E731
-        return jax.linear_transpose(forward, shape)(features)[0]
+        return _adjoint(forward, features, (*size, kernel.shape[2]))
     weights, (high, wide) = _block_kernel(kernel, stride)
     weights = weights[::-1, ::-1].swapaxes(2, 3)
     filled = -weights.shape[-1] % FEW_CHANNELS
