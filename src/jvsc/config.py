@@ -16,6 +16,8 @@ from jvsc.thresholds import Estimator
 
 # Sparse autoencoders that the paper does not have (`jvsc.autoencoders`).
 AUTOENCODERS = ("relu_l1", "topk", "jump_relu")
+# Data whose generator is a dictionary, not a network.
+WITH_DICTIONARY = ("patches", "activations")
 
 
 class Section(BaseModel):
@@ -200,7 +202,7 @@ class Config(Section):
         check_method(self.method)
         method = self.family
         if self.method in AUTOENCODERS:
-            if self.data.name not in ("patches", "activations"):
+            if self.data.name not in WITH_DICTIONARY:
                 raise ValueError(f"{self.method} does not apply to data.name={self.data.name}")
             if self.method == "topk" and self.autoencoder.active > self.num_latents:
                 raise ValueError(
@@ -218,8 +220,7 @@ class Config(Section):
         if self.estimator == "subgradient" and method.threshold_of is None:
             raise ValueError(f"estimator=subgradient does not apply to {self.method}")
         if self.eval.only_nonzeros and (
-            self.method != "thresholded_laplacian"
-            or self.data.name not in ("patches", "activations")
+            self.method != "thresholded_laplacian" or self.data.name not in WITH_DICTIONARY
         ):
             raise ValueError(
                 "eval.only_nonzeros is for thresholded_laplacian on patches or activations, not "
