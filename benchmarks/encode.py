@@ -113,18 +113,17 @@ def _encoder(setting: Setting) -> Callable[[np.ndarray], Any]:
     model = build_model(config, setting.width)
     parameters, statistics = model.init(jax.random.key(0))
     key = inference_key(0)
-    if setting.nonzeros:
-        draw = make_nonzero_encode(model, **nonzero_arguments(config))
-        return lambda data: in_chunks(
-            lambda rows, first: (draw(parameters, statistics, rows, key, first),), data, CHUNK
-        )
-    encode = jax.jit(
-        partial(
-            encode_chunk,
-            model=model,
-            num_samples=setting.num_samples,
-            annealing=final_annealing(config),
-            sampling_chunk=1,
+    encode: Any = (
+        make_nonzero_encode(model, **nonzero_arguments(config))
+        if setting.nonzeros
+        else jax.jit(
+            partial(
+                encode_chunk,
+                model=model,
+                num_samples=setting.num_samples,
+                annealing=final_annealing(config),
+                sampling_chunk=1,
+            )
         )
     )
     return lambda data: in_chunks(

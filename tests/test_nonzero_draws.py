@@ -15,15 +15,22 @@ from jvsc.errors import UserError
 from jvsc.inference import inference_key
 from jvsc.nonzero_draws import best_of_nonzeros, blocked, hazards, make_nonzero_encode
 from jvsc.nonzero_kernels import draw_nonzeros
+from jvsc.posteriors import laplacian
 
 THRESHOLD, LARGEST, NUM_DRAWS = 0.25, 13.8155, 20_000
+
+
+def hazards_of(scale):
+    """Of Laplacian noise of these scales."""
+    tail = laplacian().tail(THRESHOLD, {"log_scale": jnp.log(scale)})
+    return np.asarray(hazards(tail))
 
 
 def posterior(num_latents=40):
     """Locations, and scales under which a latent is in use from nearly never to nearly always."""
     loc = np.linspace(-1, 1, num_latents, dtype=np.float32)
     scale = np.geomspace(0.04, 2.0, num_latents).astype(np.float32)
-    return loc, scale, np.asarray(hazards(THRESHOLD, jnp.asarray(scale)))
+    return loc, scale, hazards_of(scale)
 
 
 def all_draws(loc, scale, hazard, seed, num_draws):
@@ -57,7 +64,7 @@ def test_hazards_are_those_of_the_tail():
     scale = np.float32([1e-3, 0.01, 0.1, 0.3, 1.0, 10.0, 1e30])
     ratio = THRESHOLD / scale.astype(float)
     expected = np.where(ratio < LARGEST, np.minimum(-np.log(-np.expm1(-ratio)), 30), 0)
-    np.testing.assert_allclose(hazards(THRESHOLD, jnp.asarray(scale)), expected, rtol=1e-5)
+    np.testing.assert_allclose(hazards_of(scale), expected, rtol=1e-5)
 
 
 def test_latents_are_in_use_as_often_as_the_posterior_says(drawn):
@@ -128,7 +135,7 @@ def test_latents_are_never_or_always_in_use_at_the_extremes(size, in_use):
     scale = np.full((4, 6), size, np.float32)
     codes = best_of_nonzeros(
         np.ones((4, 3), np.float32), blocked(np.ones((6, 3), np.float32)), scale, scale,
-        np.asarray(hazards(THRESHOLD, jnp.asarray(scale))), THRESHOLD,
+        hazards_of(scale), THRESHOLD,
         np.zeros((4, 2), np.uint32), 5,
     )  # fmt: skip
     assert np.mean(codes != 0) == in_use
@@ -165,7 +172,7 @@ def test_an_evaluation_can_draw_non_zeros_alone():
     np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-5)
     # A datum's draws follow from its place, not from the chunk.
     encode = make_nonzero_encode(model, **nonzero_arguments(config))
-    some = encode(*variables, jnp.asarray(data[500:520]), inference_key(0), 500)
+    (some,) = encode(*variables, jnp.asarray(data[500:520]), inference_key(0), 500)
     np.testing.assert_allclose(some, found.codes[500:520], atol=1e-6)
 
 

@@ -189,17 +189,10 @@ def make_infer(model: Model, *, chunk: int, **arguments: Any) -> Infer:
     Returns:
       `(parameters, statistics, data [N, D], key) -> Inferred`.
     """
-    infer_chunk = jax.jit(_make_chunk_inference(model, **arguments))
+    infer_all = over_data(jax.jit(_make_chunk_inference(model, **arguments)), chunk)
 
-    def infer(
-        parameters: Parameters,
-        statistics: Statistics,
-        data: Shaped[np.ndarray, "N D"],
-        key: Key[Array, ""],
-    ) -> Inferred:
-        codes, error, *kl = in_chunks(
-            lambda rows, first: infer_chunk(parameters, statistics, rows, key, first), data, chunk
-        )
+    def infer(*data: Any) -> Inferred:
+        codes, error, *kl = infer_all(*data)
         return Inferred(codes, kl[0] if kl else None, error)
 
     return infer
@@ -214,18 +207,49 @@ def make_infer_terms(model: Model, *, chunk: int, **arguments: Any) -> InferTerm
         codes, error, *kl = infer_chunk(parameters, statistics, data, key, first)
         return error, jnp.sum(jnp.abs(codes), axis=-1), *(jnp.sum(each, axis=-1) for each in kl)
 
+    infer_all = over_data(infer_sums, chunk)
+
+    def infer(*data: Any) -> Terms:
+        error, l1, *kl = infer_all(*data)
+        return Terms(error, l1, kl[0] if kl else None)
+
+    return infer
+
+
+def over_data(
+    infer_chunk: Callable[..., tuple[Any, ...]], chunk: int
+) -> Callable[..., tuple[np.ndarray, ...]]:
+    """`(parameters, statistics, data [N, D], key)` -> what `infer_chunk` gives, of all data.
+
+    Args:
+      infer_chunk: of parameters, statistics, some data, key and the place of the first of them.
+      chunk: data at once.
+    """
+
     def infer(
         parameters: Parameters,
         statistics: Statistics,
         data: Shaped[np.ndarray, "N D"],
         key: Key[Array, ""],
-    ) -> Terms:
-        error, l1, *kl = in_chunks(
-            lambda rows, first: infer_sums(parameters, statistics, rows, key, first), data, chunk
+    ) -> tuple[np.ndarray, ...]:
+        return in_chunks(
+            lambda rows, first: infer_chunk(parameters, statistics, rows, key, first), data, chunk
         )
-        return Terms(error, l1, kl[0] if kl else None)
 
     return infer
+
+
+def reconstruction_error(
+    model: Model,
+    parameters: Parameters,
+    statistics: Statistics,
+    data: Float[Array, "B D"],
+    codes: Float[Array, "B K"],
+) -> Float[Array, " B"]:
+    """Squared error of what codes generate, the mean over the pixels, to full precision."""
+    with jax.default_matmul_precision("highest"):
+        reconstruction, _ = model.generate(parameters, statistics, codes)
+    return squared_error(data, reconstruction)
 
 
 def _make_chunk_inference(model: Model, **arguments: Any) -> Callable[..., tuple[Array, ...]]:
@@ -240,9 +264,8 @@ def _make_chunk_inference(model: Model, **arguments: Any) -> Callable[..., tuple
         first: ArrayLike,
     ) -> tuple[Array, ...]:
         codes, *kl = encode(parameters, statistics, data, key, first)
-        with jax.default_matmul_precision("highest"):
-            reconstruction, _ = model.generate(parameters, statistics, codes)
-        return codes, squared_error(as_float(data), reconstruction), *kl
+        error = reconstruction_error(model, parameters, statistics, as_float(data), codes)
+        return codes, error, *kl
 
     return infer_chunk
 

@@ -16,35 +16,29 @@ from jaxtyping import Array, Float, Float32, Key, Shaped, UInt32
 
 from jvsc.batches import as_float
 from jvsc.errors import UserError
-from jvsc.inference import Infer, Inferred, in_chunks
+from jvsc.inference import Infer, Inferred, over_data, reconstruction_error
 from jvsc.model import Model, Parameters, Statistics
-from jvsc.objective import squared_error
 from jvsc.posteriors.laplacian import LARGEST_STANDARD_NOISE
 from jvsc.sampling import datum_keys
 
 # Latents are zero at least once in exp(30) draws.
 LARGEST_HAZARD = 30.0
 
-# (parameters, statistics, data, key, place of the first datum) -> codes
+# (parameters, statistics, data, key, place of the first datum) -> codes, alone in a tuple as an
+# `Encode` without KL gives them
 NonzeroEncode = Callable[
     [Parameters, Statistics, Shaped[Array, "B D"], Key[Array, ""], ArrayLike],
-    Float32[np.ndarray, "B K"],
+    tuple[Float32[np.ndarray, "B K"]],
 ]
 
 
-def hazards(threshold: float, scale: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
-    """-log P(zero) of each latent: that Laplacian noise does not exceed the threshold (eq. 3).
+def hazards(probability: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
+    """-log P(zero) of each latent, at most 30.
 
     Args:
-      threshold: lambda >= 0 of the noise.
-      scale: b of the posterior.
-
-    Returns:
-      Values in [0, 30]; zero where the threshold is beyond the noise's largest size.
+      probability: that a latent is not zero, `Posterior.support_probability` (eq. 3).
     """
-    ratio = threshold / scale
-    found = jnp.minimum(-jnp.log1p(-jnp.exp(-ratio)), LARGEST_HAZARD)
-    return jnp.where(ratio < LARGEST_STANDARD_NOISE, found, 0.0)
+    return jnp.minimum(-jnp.log1p(-probability), LARGEST_HAZARD)
 
 
 def best_of_nonzeros(
@@ -139,9 +133,10 @@ def make_nonzero_encode(model: Model, *, num_samples: int, threshold: float) -> 
         heads, _ = model.encode(parameters, statistics, data)
         seeds = jax.random.key_data(datum_keys(key, data.shape[0], first))
         loc, log_scale = (heads[name].astype(jnp.float32) for name in ("loc", "log_scale"))
-        scale = jnp.exp(log_scale)
-        return data, loc, scale, hazards(threshold, scale), seeds
+        hazard = hazards(model.require_posterior().support_probability(heads))
+        return data, loc, jnp.exp(log_scale), hazard.astype(jnp.float32), seeds
 
+    # The dictionary that was cut into blocks last, and these: once for all chunks of the data.
     last: list[Any] = [None, None]
 
     def encode(
@@ -150,13 +145,13 @@ def make_nonzero_encode(model: Model, *, num_samples: int, threshold: float) -> 
         data: Shaped[Array, "B D"],
         key: Key[Array, ""],
         first: ArrayLike,
-    ) -> Float32[np.ndarray, "B K"]:
+    ) -> tuple[Float32[np.ndarray, "B K"]]:
         if last[0] is not parameters.generator:
             last[:] = parameters.generator, blocked(np.asarray(parameters.generator, np.float32))
         inferred = infer(parameters, statistics, data, key, first)
         rows, loc, scale, hazard, seeds = map(np.asarray, inferred)
         rows = rows.astype(np.float32, copy=False)
-        return best_of_nonzeros(rows, last[1], loc, scale, hazard, threshold, seeds, num_samples)
+        return (best_of_nonzeros(rows, last[1], loc, scale, hazard, threshold, seeds, num_samples),)
 
     return encode
 
@@ -169,21 +164,19 @@ def make_nonzero_infer(model: Model, *, num_samples: int, threshold: float, chun
     def measure(parameters: Parameters, statistics: Statistics, data: Any, codes: Any):
         data = as_float(data)
         heads, _ = model.encode(parameters, statistics, data)
-        with jax.default_matmul_precision("highest"):
-            reconstruction, _ = model.generate(parameters, statistics, codes)
-        return squared_error(data, reconstruction), model.require_posterior().kl(heads)
+        error = reconstruction_error(model, parameters, statistics, data, codes)
+        return error, model.require_posterior().kl(heads)
 
-    def infer(
-        parameters: Parameters,
-        statistics: Statistics,
-        data: Shaped[np.ndarray, "N D"],
-        key: Key[Array, ""],
-    ) -> Inferred:
-        def of_chunk(rows: Array, first: int) -> tuple[Any, ...]:
-            codes = encode(parameters, statistics, rows, key, first)
-            return codes, *measure(parameters, statistics, rows, codes)
+    def infer_chunk(
+        parameters: Parameters, statistics: Statistics, data: Any, key: Any, first: Any
+    ):
+        (codes,) = encode(parameters, statistics, data, key, first)
+        return codes, *measure(parameters, statistics, data, codes)
 
-        codes, error, kl = in_chunks(of_chunk, data, chunk)
+    infer_all = over_data(infer_chunk, chunk)
+
+    def infer(*data: Any) -> Inferred:
+        codes, error, kl = infer_all(*data)
         return Inferred(codes, kl, error)
 
     return infer

@@ -131,10 +131,11 @@ class TrainedModel:
     @cached_property
     def _encode_chunk(self):
         key = inference_key(self.config.eval.seed)
-        if self.config.eval.only_nonzeros:
-            draw = make_nonzero_encode(self.model, **nonzero_arguments(self.config))
-            return lambda rows, first: (draw(self.parameters, self.statistics, rows, key, first),)
-        encode = jax.jit(build_encode(self.config, self.model))
+        encode: Any = (
+            make_nonzero_encode(self.model, **nonzero_arguments(self.config))
+            if self.config.eval.only_nonzeros
+            else jax.jit(build_encode(self.config, self.model))
+        )
         return lambda rows, first: encode(self.parameters, self.statistics, rows, key, first)[:1]
 
     @cached_property
