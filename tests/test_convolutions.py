@@ -101,8 +101,8 @@ def test_what_gpus_run_is_the_same_convolution_with_the_same_gradients(
 
     cotangent = jax.random.normal(jax.random.key(2), (2, 20, 20, 8))
     for operand, ours, theirs in (
-        (images, partial(convolve_by, library.MAPS), convolve),
-        (features, partial(transposed_convolve_by, library.MAPS), transposed_convolve),
+        (images, partial(convolve_by, maps=library.MAPS), convolve),
+        (features, partial(transposed_convolve_by, maps=library.MAPS), transposed_convolve),
     ):
         expected, found = (
             value_and_gradients(function, operand, kernel, cotangent, stride, padding)
@@ -159,7 +159,7 @@ def test_windows_in_double_precision_are_the_devices_convolution():
         images, kernel, features = double_problem((14, 16), 4, 2, 1)
         ours, theirs = (
             value_and_gradients(function, images, kernel, features, 2, 1)
-            for function in (partial(convolve_by, products.WINDOWS), device_convolution)
+            for function in (partial(convolve_by, maps=products.WINDOWS), device_convolution)
         )
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
@@ -188,9 +188,11 @@ def test_minimal_filtering_rounds_little_more_than_windows(size, stride, padding
 def convolutions_by(maps, images, kernel, features, stride, padding):
     """The convolution and the transposed one, with their gradients."""
     return [
-        *value_and_gradients(partial(convolve_by, maps), images, kernel, features, stride, padding),
         *value_and_gradients(
-            partial(transposed_convolve_by, maps), features, kernel, images, stride, padding
+            partial(convolve_by, maps=maps), images, kernel, features, stride, padding
+        ),
+        *value_and_gradients(
+            partial(transposed_convolve_by, maps=maps), features, kernel, images, stride, padding
         ),
     ]
 

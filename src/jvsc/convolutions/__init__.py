@@ -7,6 +7,8 @@ benchmarks/). On a GPU or TPU the device's own are the fast ones, but for images
 taken in reverse mode only.
 """
 
+from functools import partial
+
 import jax
 from jaxtyping import Array, Float
 
@@ -33,8 +35,8 @@ def convolve(
     return jax.lax.platform_dependent(
         images,
         kernel,
-        cpu=lambda *operands: convolve_by(by_products, *operands, stride, padding),
-        default=lambda *operands: convolve_by(library.MAPS, *operands, stride, padding),
+        cpu=partial(convolve_by, stride=stride, padding=padding, maps=by_products),
+        default=partial(convolve_by, stride=stride, padding=padding, maps=library.MAPS),
     )
 
 
@@ -57,6 +59,6 @@ def transposed_convolve(
     return jax.lax.platform_dependent(
         features,
         kernel,
-        cpu=lambda *operands: transposed_convolve_by(by_products, *operands, stride, padding),
-        default=lambda *operands: transposed_convolve_by(library.MAPS, *operands, stride, padding),
+        cpu=partial(transposed_convolve_by, stride=stride, padding=padding, maps=by_products),
+        default=partial(transposed_convolve_by, stride=stride, padding=padding, maps=library.MAPS),
     )

@@ -46,13 +46,13 @@ class Maps(NamedTuple):
     of_kernel: OfKernel
 
 
-def convolve_by(maps: Maps, images: Images, kernel: Kernel, stride: int, padding: int) -> Features:
+def convolve_by(images: Images, kernel: Kernel, stride: int, padding: int, maps: Maps) -> Features:
     """`jvsc.convolutions.convolve`, it and its gradients computed by `maps`."""
     return _convolve(maps, images, kernel, stride, padding)
 
 
 def transposed_convolve_by(
-    maps: Maps, features: Features, kernel: Kernel, stride: int, padding: int
+    features: Features, kernel: Kernel, stride: int, padding: int, maps: Maps
 ) -> Images:
     """`jvsc.convolutions.transposed_convolve`, it and its gradients computed by `maps`."""
     return _transposed_convolve(maps, features, kernel, stride, padding)
