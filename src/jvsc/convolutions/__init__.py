@@ -1,4 +1,4 @@
-"""Strided and transposed convolutions, each computed as its platform does it fastest.
+"""Strided and transposed convolutions, computed by what is fast on their platform.
 
 XLA's own convolutions are slow on the CPU where they are strided or transposed; as products of
 matrices they run at the speed of its matrix product (`products`, `minimal_filtering`; see

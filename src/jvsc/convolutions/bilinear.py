@@ -3,6 +3,7 @@
 Both are derivatives of <features, convolve(images, kernel)>, which is linear in each of the three.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -44,6 +45,14 @@ class Maps(NamedTuple):
     forward: Forward
     adjoint: Adjoint
     of_kernel: OfKernel
+
+
+def adjoint_of(
+    forward: Callable[[Images], Array], features: Array, shape: tuple[int, ...]
+) -> Images:
+    """The images, of a shape, to which the adjoint of a linear map of images leads features."""
+    images = jax.ShapeDtypeStruct(shape, features.dtype)
+    return jax.linear_transpose(forward, images)(features)[0]
 
 
 def convolve_by(images: Images, kernel: Kernel, stride: int, padding: int, maps: Maps) -> Features:

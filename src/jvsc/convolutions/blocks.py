@@ -7,10 +7,6 @@ from jaxtyping import Array, Float
 # Rows and columns.
 Size = tuple[int, ...]
 
-# Convolutions of images of fewer channels leave most of a GPU's matrix units idle, and on a CPU
-# copies take longer than products.
-FEW_CHANNELS = 8
-
 
 def features_size(size: Size, kernel: Float[Array, "h w C F"], stride: int, padding: int) -> Size:
     """Rows and columns of what a convolution of images of a size (H, W) gives."""
@@ -39,20 +35,20 @@ def block_kernel(kernel: Float[Array, "h w C F"], side: int) -> Float[Array, "hi
 
 
 def space_to_depth(
-    images: Float[Array, "B H W C"], side: int, before: Size, size: Size
+    images: Float[Array, "B H W C"], side: int, before: Size, places: Size
 ) -> Float[Array, "B rows columns N"]:
     """Blocks of `side` by `side` pixels of images with zeros around them.
 
     Args:
       images: one [H, W, C] image a datum.
       side: of a block.
-      before: rows and columns of zeros before each image; less than none are cut off.
-      size: rows and columns of blocks.
+      before: rows and columns of zeros before each image; where negative, so many are cut off.
+      places: rows and columns of blocks.
     """
     num_data, *lengths, channels = images.shape
     (top, bottom), (left, right) = (
         (first, count * side - length - first)
-        for first, count, length in zip(before, size, lengths, strict=True)
+        for first, count, length in zip(before, places, lengths, strict=True)
     )
     # Whole rows, for loops over one channel at a time are slow on the CPU.
     padded = jax.lax.pad(
@@ -60,8 +56,8 @@ def space_to_depth(
         jnp.zeros((), images.dtype),
         ((0, 0, 0), (top, bottom, 0), (left * channels, right * channels, 0)),
     )
-    split = padded.reshape(num_data, size[0], side, size[1], side, channels)
-    return split.transpose(0, 1, 3, 2, 4, 5).reshape(num_data, *size, -1)
+    split = padded.reshape(num_data, places[0], side, places[1], side, channels)
+    return split.transpose(0, 1, 3, 2, 4, 5).reshape(num_data, *places, -1)
 
 
 def depth_to_space(blocks: Float[Array, "B rows columns N"], side: int) -> Float[Array, "B H W C"]:
@@ -70,13 +66,3 @@ def depth_to_space(blocks: Float[Array, "B rows columns N"], side: int) -> Float
     split = blocks.reshape(num_data, rows, columns, side, side, -1)
     whole = split.transpose(0, 1, 3, 2, 4, 5)
     return whole.reshape(num_data, rows * side, columns * side, split.shape[-1])
-
-
-def contract_places(
-    one: Float[Array, "B Y X C"], other: Float[Array, "B Y X F"]
-) -> Float[Array, "C F"]:
-    """Sum over data and places of the products of all channels with all others.
-
-    As a product of two matrices; of more axes XLA makes transposed copies on the CPU.
-    """
-    return one.reshape(-1, one.shape[-1]).T @ other.reshape(-1, other.shape[-1])

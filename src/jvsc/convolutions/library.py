@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jvsc.convolutions.bilinear import Features, Images, Kernel, Maps
+from jvsc.convolutions.bilinear import Features, Images, Kernel, Maps, adjoint_of
 from jvsc.convolutions.blocks import (
-    FEW_CHANNELS,
     Size,
     block_kernel,
     depth_to_space,
@@ -13,11 +12,14 @@ from jvsc.convolutions.blocks import (
     space_to_depth,
 )
 
+# Convolutions of images of fewer channels leave most of a GPU's matrix units idle.
+FEW_CHANNELS = 8
+
 
 def _forward(images: Images, kernel: Kernel, stride: int, padding: int) -> Features:
     """The device's convolution; of few channels that of blocks, which have more."""
     if kernel.shape[2] >= FEW_CHANNELS:
-        return _convolve(images, kernel, stride, ((padding, padding), (padding, padding)))
+        return _device_convolution(images, kernel, stride, ((padding, padding), (padding, padding)))
     rows, columns = features_size(images.shape[1:3], kernel, stride, padding)
     weights = block_kernel(kernel, stride)
     high, wide = weights.shape[:2]
@@ -27,21 +29,20 @@ def _forward(images: Images, kernel: Kernel, stride: int, padding: int) -> Featu
     filled = -blocks.shape[-1] % FEW_CHANNELS
     blocks = jnp.pad(blocks, ((0, 0), (0, 0), (0, 0), (0, filled)))
     weights = jnp.pad(weights, ((0, 0), (0, 0), (0, filled), (0, 0)))
-    return _convolve(blocks, weights, 1, ((0, 0), (0, 0)))
+    return _device_convolution(blocks, weights, 1, ((0, 0), (0, 0)))
 
 
 def _adjoint(features: Features, kernel: Kernel, stride: int, padding: int, size: Size) -> Images:
     """The adjoint of `_forward`; to few channels as a convolution from features to blocks."""
     if kernel.shape[2] >= FEW_CHANNELS:
-        images = jax.ShapeDtypeStruct((len(features), *size, kernel.shape[2]), features.dtype)
         forward = lambda images: _forward(images, kernel, stride, padding)  # noqa: E731
-        return jax.linear_transpose(forward, images)(features)[0]
+        return adjoint_of(forward, features, (len(features), *size, kernel.shape[2]))
     weights = block_kernel(kernel, stride)[::-1, ::-1].swapaxes(2, 3)
     high, wide = weights.shape[:2]
     filled = -weights.shape[-1] % FEW_CHANNELS
     weights = jnp.pad(weights, ((0, 0), (0, 0), (0, 0), (0, filled)))
     around = ((high - 1, high - 1), (wide - 1, wide - 1))
-    blocks = _convolve(features, weights, 1, around)[..., : weights.shape[-1] - filled]
+    blocks = _device_convolution(features, weights, 1, around)[..., : weights.shape[-1] - filled]
     images = depth_to_space(blocks, stride)
     # Pixels beyond the last window are zero.
     missing = [(0, max(0, padding + n - m)) for n, m in zip(size, images.shape[1:3], strict=True)]
@@ -58,11 +59,11 @@ def _of_kernel(
     images, which libraries run on a few of a GPU's processors.
     """
     around = ((padding, padding), (padding, padding))
-    forward = lambda kernel: _convolve(images, kernel, stride, around)  # noqa: E731
+    forward = lambda kernel: _device_convolution(images, kernel, stride, around)  # noqa: E731
     return jax.linear_transpose(forward, kernel)(features)[0]
 
 
-def _convolve(
+def _device_convolution(
     images: Images, kernel: Kernel, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]
 ) -> Features:
     return jax.lax.conv_general_dilated(

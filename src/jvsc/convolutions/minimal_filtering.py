@@ -9,7 +9,8 @@ with three products for four; rows and columns together 9 for 16. This is F(2, 2
 (1980), "Arithmetic Complexity of Computations", and its use for networks is Lavin and Gray's
 (2016), "Fast Algorithms for Convolutional Neural Networks". All factors are 1 and -1: rounding
 grows by what a sum of four terms adds. The nine products stay arrays of their own, for putting them
-into one would take a copy of each.
+into one would take a copy of each. Adjoints are written out, for JAX's pad each
+summand and took up to twice as long.
 """
 
 from collections.abc import Callable
@@ -17,8 +18,6 @@ from functools import partial
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-
-from jvsc.convolutions.blocks import contract_places
 
 # Arrays of a tile's rows and columns: 3 by 3 blocks, products or sums of the kernel, 2 by 2
 # features or places.
@@ -33,7 +32,7 @@ def correlate(blocks: Blocks, kernel: Kernel) -> Features:
     rows, columns = blocks.shape[1] - 1, blocks.shape[2] - 1
     spread, weights = _spread_blocks(_to_even(blocks, rows, columns)), _spread_kernel(kernel)
     products = _pairwise(jnp.matmul, spread, weights)
-    return _weave(_both(_sum_products, products))[:, :rows, :columns]
+    return _interleave(_along_both(_sum_products, products))[:, :rows, :columns]
 
 
 def adjoint(features: Features, kernel: Kernel) -> Blocks:
@@ -47,7 +46,7 @@ def adjoint(features: Features, kernel: Kernel) -> Blocks:
     products = _pairwise(lambda y, w: y @ w.T, spread, _spread_kernel(kernel))
     by_rows = _along_rows(partial(_overlap, axis=1), products)
     overlapped = [_overlap(row, axis=2) for row in by_rows]
-    return _weave(overlapped)[:, : rows + 1, : columns + 1]
+    return _interleave(overlapped)[:, : rows + 1, : columns + 1]
 
 
 def of_kernel(blocks: Blocks, features: Features) -> Kernel:
@@ -56,8 +55,18 @@ def of_kernel(blocks: Blocks, features: Features) -> Kernel:
     spread = _spread_blocks(_to_even(blocks, rows, columns))
     of_features = _spread_features(_to_even(features, rows, columns))
     products = _pairwise(contract_places, spread, of_features)
-    sums = _both(lambda m: [m[0] + m[1], m[1] + m[2]], products)
+    sums = _along_both(lambda m: [m[0] + m[1], m[1] + m[2]], products)
     return jnp.stack([jnp.stack(row) for row in sums])
+
+
+def contract_places(
+    one: Float[Array, "B Y X C"], other: Float[Array, "B Y X F"]
+) -> Float[Array, "C F"]:
+    """Sum over data and places of the products of all channels with all others.
+
+    As a product of two matrices; of more axes XLA makes transposed copies on the CPU.
+    """
+    return one.reshape(-1, one.shape[-1]).T @ other.reshape(-1, other.shape[-1])
 
 
 def _to_even(maps: Float[Array, "B n m C"], rows: int, columns: int) -> Array:
@@ -75,17 +84,17 @@ def _spread_blocks(blocks: Blocks) -> Grid:
         ]
         for row in range(3)
     ]
-    return _both(lambda x: [x[0] - x[1], x[1], x[1] - x[2]], tiles)
+    return _along_both(lambda x: [x[0] - x[1], x[1], x[1] - x[2]], tiles)
 
 
 def _spread_kernel(kernel: Kernel) -> Grid:
-    return _both(lambda g: [g[0], g[0] + g[1], g[1]], [list(row) for row in kernel])
+    return _along_both(lambda g: [g[0], g[0] + g[1], g[1]], [list(row) for row in kernel])
 
 
 def _spread_features(features: Features) -> Grid:
     """The adjoint of what sums the products."""
     tiles = [[features[:, row::2, column::2] for column in range(2)] for row in range(2)]
-    return _both(lambda y: [y[0], y[0] + y[1], -y[1]], tiles)
+    return _along_both(lambda y: [y[0], y[0] + y[1], -y[1]], tiles)
 
 
 def _sum_products(m: list[Array]) -> list[Array]:
@@ -111,7 +120,7 @@ def _along_rows(transform: Callable[[list[Array]], list[Array]], grid: Grid) -> 
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _both(transform: Callable[[list[Array]], list[Array]], grid: Grid) -> Grid:
+def _along_both(transform: Callable[[list[Array]], list[Array]], grid: Grid) -> Grid:
     """A transform along the rows of a grid and along its columns."""
     return [transform(row) for row in _along_rows(transform, grid)]
 
@@ -123,7 +132,7 @@ def _pairwise(function: Callable[[Array, Array], Array], one: Grid, other: Grid)
     ]
 
 
-def _weave(tiles: Grid) -> Float[Array, "B Y X C"]:
+def _interleave(tiles: Grid) -> Float[Array, "B Y X C"]:
     """A grid of 2 by 2 arrays as one: rows and columns alternate."""
     woven = jnp.stack([jnp.stack(row, axis=3) for row in tiles], axis=2)
     num_data, rows, _, columns, _, channels = woven.shape

@@ -1,39 +1,51 @@
 """Convolutions as products of matrices, for the CPU: of windows, or by minimal filtering."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jvsc.convolutions import minimal_filtering
-from jvsc.convolutions.bilinear import Features, Images, Kernel, Maps
+from jvsc.convolutions.bilinear import Features, Images, Kernel, Maps, adjoint_of
 from jvsc.convolutions.blocks import (
-    FEW_CHANNELS,
     Size,
     block_kernel,
-    contract_places,
     features_size,
     space_to_depth,
 )
 
-# Where filtering leaves a larger share of the products, what it copies and adds takes as long as
-# what it saves.
+# With fewer channels the nine products are short, and adding them takes longer than they save.
+FEW_CHANNELS = 8
+# Of all products those that may be left: filtering paid at 0.74, and adds its own sums.
 WORTHWHILE_SHARE = 0.8
+# Bytes of a number of which sums can be rounded: bfloat16 has too few bits for it.
+ENOUGH_BYTES = 4
 
 
 def choose(size: Size, kernel: Kernel, stride: int, padding: int) -> Maps:
-    """How images of a size (H, W) are convolved on a CPU."""
-    if kernel.shape[2] < FEW_CHANNELS or kernel.dtype.itemsize < 4:
-        # Sums of blocks would round what few bits there are.
+    """How images are convolved on a CPU, and the gradients are computed.
+
+    Args:
+      size: the images' height and width.
+      kernel: of which shape and type are read.
+      stride: as in `jvsc.convolutions.convolve`.
+      padding: likewise.
+
+    Returns:
+      Minimal filtering where it saves products, else windows.
+    """
+    height, width, channels, _ = kernel.shape
+    if channels < FEW_CHANNELS or kernel.dtype.itemsize < ENOUGH_BYTES:
         return WINDOWS
-    height, width = kernel.shape[:2]
     if height != width or height % (2 * stride):
         return WINDOWS
     rows, columns = features_size(size, kernel, stride, padding)
     shifts = height // (2 * stride)
-    products = 1
-    for length in (rows, columns):
-        products *= shifts * 3 * -(-length // (2 * shifts))
-    return MINIMAL_FILTERING if products <= WORTHWHILE_SHARE * 4 * rows * columns else WINDOWS
+    tiles = math.prod(-(-length // (2 * shifts)) for length in (rows, columns))
+    # A window is four blocks, and a product is saved for each.
+    worthwhile = 9 * shifts**2 * tiles < WORTHWHILE_SHARE * 4 * rows * columns
+    return MINIMAL_FILTERING if worthwhile else WINDOWS
 
 
 def _windows(images: Images, kernel: Kernel, stride: int, padding: int) -> Float[Array, "B Y X N"]:
@@ -64,15 +76,14 @@ def _forward_by_windows(images: Images, kernel: Kernel, stride: int, padding: in
 def _adjoint_by_windows(
     features: Features, kernel: Kernel, stride: int, padding: int, size: Size
 ) -> Images:
-    images = jax.ShapeDtypeStruct((len(features), *size, kernel.shape[2]), features.dtype)
     forward = lambda images: _forward_by_windows(images, kernel, stride, padding)  # noqa: E731
-    return jax.linear_transpose(forward, images)(features)[0]
+    return adjoint_of(forward, features, (len(features), *size, kernel.shape[2]))
 
 
 def _of_kernel_by_windows(
     images: Images, kernel: Kernel, features: Features, stride: int, padding: int
 ) -> Kernel:
-    weights = contract_places(_windows(images, kernel, stride, padding), features)
+    weights = minimal_filtering.contract_places(_windows(images, kernel, stride, padding), features)
     return jax.linear_transpose(lambda kernel: _window_kernel(kernel, stride), kernel)(weights)[0]
 
 
@@ -81,24 +92,23 @@ WINDOWS = Maps(_forward_by_windows, _adjoint_by_windows, _of_kernel_by_windows)
 
 def _forward_by_filtering(images: Images, kernel: Kernel, stride: int, padding: int) -> Features:
     side = len(kernel) // 2
-    size = features_size(images.shape[1:3], kernel, stride, padding)
-    blocks = _shifted_blocks(images, side, stride, padding, size)
+    places = features_size(images.shape[1:3], kernel, stride, padding)
+    blocks = _shifted_blocks(images, side, stride, padding, places)
     correlated = minimal_filtering.correlate(blocks, block_kernel(kernel, side))
-    return _weave(correlated, side // stride, size)
+    return _merge_shifts(correlated, side // stride, places)
 
 
 def _adjoint_by_filtering(
     features: Features, kernel: Kernel, stride: int, padding: int, size: Size
 ) -> Images:
     side = len(kernel) // 2
-    correlated = _unweave(features, side // stride)
+    correlated = _split_shifts(features, side // stride)
     blocks = minimal_filtering.adjoint(correlated, block_kernel(kernel, side))
-    images = jax.ShapeDtypeStruct((len(features), *size, kernel.shape[2]), features.dtype)
 
     def forward(images: Images) -> Array:
         return _shifted_blocks(images, side, stride, padding, features.shape[1:3])
 
-    return jax.linear_transpose(forward, images)(blocks)[0]
+    return adjoint_of(forward, blocks, (len(features), *size, kernel.shape[2]))
 
 
 def _of_kernel_by_filtering(
@@ -106,19 +116,21 @@ def _of_kernel_by_filtering(
 ) -> Kernel:
     side = len(kernel) // 2
     blocks = _shifted_blocks(images, side, stride, padding, features.shape[1:3])
-    weights = minimal_filtering.of_kernel(blocks, _unweave(features, side // stride))
+    weights = minimal_filtering.of_kernel(blocks, _split_shifts(features, side // stride))
     return jax.linear_transpose(lambda kernel: block_kernel(kernel, side), kernel)(weights)[0]
 
 
 def _shifted_blocks(
-    images: Images, side: int, stride: int, padding: int, size: Size
+    images: Images, side: int, stride: int, padding: int, places: Size
 ) -> Float[Array, "_ _ _ N"]:
     """Blocks of the images shifted by each multiple of the stride that is less than a block.
 
-    A convolution of a smaller stride than blocks is one of blocks for each shift.
+    With a stride less than a block's side, features whose windows start at the same place of a
+    block form one correlation; there is one for each shift. `places` are the features' rows and
+    columns.
     """
     shifts = range(0, side, stride)
-    rows, columns = (-(-length // len(shifts)) for length in size)
+    rows, columns = (-(-length // len(shifts)) for length in places)
     return jnp.concatenate(
         [
             space_to_depth(images, side, (padding - down, padding - right), (rows + 1, columns + 1))
@@ -128,17 +140,19 @@ def _shifted_blocks(
     )
 
 
-def _weave(correlated: Float[Array, "_ rows columns F"], shifts: int, size: Size) -> Features:
+def _merge_shifts(
+    correlated: Float[Array, "_ rows columns F"], shifts: int, places: Size
+) -> Features:
     """The features of all shifts in their places."""
     rows, columns, filters = correlated.shape[1:]
     split = correlated.reshape(shifts, shifts, -1, rows, columns, filters)
     whole = split.transpose(2, 3, 0, 4, 1, 5)
     whole = whole.reshape(-1, rows * shifts, columns * shifts, filters)
-    return whole[:, : size[0], : size[1]]
+    return whole[:, : places[0], : places[1]]
 
 
-def _unweave(features: Features, shifts: int) -> Float[Array, "_ rows columns F"]:
-    """The adjoint of `_weave`."""
+def _split_shifts(features: Features, shifts: int) -> Float[Array, "_ rows columns F"]:
+    """The adjoint of `_merge_shifts`."""
     num_data, height, width, filters = features.shape
     rows, columns = -(-height // shifts), -(-width // shifts)
     missing = (rows * shifts - height, columns * shifts - width)
