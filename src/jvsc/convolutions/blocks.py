@@ -25,7 +25,10 @@ def images_size(size: Size, kernel: Float[Array, "h w C F"], stride: int, paddin
 
 
 def block_kernel(kernel: Float[Array, "h w C F"], side: int) -> Float[Array, "high wide N F"]:
-    """The kernel, filled up with zeros, that `space_to_depth`'s blocks are convolved with."""
+    """The kernel, filled up with zeros, that `space_to_depth`'s blocks are convolved with.
+
+    N = side * side * C; high and wide count the blocks that it spans.
+    """
     high, wide = (-(-extent // side) for extent in kernel.shape[:2])
     missing = (high * side - kernel.shape[0], wide * side - kernel.shape[1])
     kernel = jnp.pad(kernel, ((0, missing[0]), (0, missing[1]), (0, 0), (0, 0)))
@@ -37,7 +40,7 @@ def block_kernel(kernel: Float[Array, "h w C F"], side: int) -> Float[Array, "hi
 def space_to_depth(
     images: Float[Array, "B H W C"], side: int, before: Size, places: Size
 ) -> Float[Array, "B rows columns N"]:
-    """Blocks of `side` by `side` pixels of images with zeros around them.
+    """Blocks of `side` by `side` pixels, N = side * side * C, of images with zeros around them.
 
     Args:
       images: one [H, W, C] image a datum.
@@ -58,6 +61,24 @@ def space_to_depth(
     )
     split = padded.reshape(num_data, places[0], side, places[1], side, channels)
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(num_data, *places, -1)
+
+
+def window_blocks(
+    images: Float[Array, "B H W C"], kernel: Float[Array, "h w C F"], stride: int, padding: int
+) -> Float[Array, "B rows columns N"]:
+    """All blocks of one stride's side that a convolution's windows see, N = stride * stride * C.
+
+    Over them windows of `block_kernel(kernel, stride)` move by one.
+    """
+    spanned = (-(-extent // stride) for extent in kernel.shape[:2])
+    features = features_size(images.shape[1:3], kernel, stride, padding)
+    places = tuple(count + each - 1 for count, each in zip(features, spanned, strict=True))
+    return space_to_depth(images, stride, (padding, padding), places)
+
+
+def turned(kernel: Float[Array, "h w C F"]) -> Float[Array, "h w F C"]:
+    """The kernel whose correlation with features is the adjoint of one that moves by one."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 def depth_to_space(blocks: Float[Array, "B rows columns N"], side: int) -> Float[Array, "B H W C"]:

@@ -8,8 +8,8 @@ from jvsc.convolutions.blocks import (
     Size,
     block_kernel,
     depth_to_space,
-    features_size,
-    space_to_depth,
+    turned,
+    window_blocks,
 )
 
 # Convolutions of images of fewer channels leave most of a GPU's matrix units idle.
@@ -20,12 +20,8 @@ def _forward(images: Images, kernel: Kernel, stride: int, padding: int) -> Featu
     """The device's convolution; of few channels that of blocks, which have more."""
     if kernel.shape[2] >= FEW_CHANNELS:
         return _device_convolution(images, kernel, stride, ((padding, padding), (padding, padding)))
-    rows, columns = features_size(images.shape[1:3], kernel, stride, padding)
     weights = block_kernel(kernel, stride)
-    high, wide = weights.shape[:2]
-    blocks = space_to_depth(
-        images, stride, (padding, padding), (rows + high - 1, columns + wide - 1)
-    )
+    blocks = window_blocks(images, kernel, stride, padding)
     filled = -blocks.shape[-1] % FEW_CHANNELS
     blocks = jnp.pad(blocks, ((0, 0), (0, 0), (0, 0), (0, filled)))
     weights = jnp.pad(weights, ((0, 0), (0, 0), (0, filled), (0, 0)))
@@ -37,7 +33,7 @@ def _adjoint(features: Features, kernel: Kernel, stride: int, padding: int, size
     if kernel.shape[2] >= FEW_CHANNELS:
         forward = lambda images: _forward(images, kernel, stride, padding)  # noqa: E731
         return adjoint_of(forward, features, (len(features), *size, kernel.shape[2]))
-    weights = block_kernel(kernel, stride)[::-1, ::-1].swapaxes(2, 3)
+    weights = turned(block_kernel(kernel, stride))
     high, wide = weights.shape[:2]
     filled = -weights.shape[-1] % FEW_CHANNELS
     weights = jnp.pad(weights, ((0, 0), (0, 0), (0, 0), (0, filled)))

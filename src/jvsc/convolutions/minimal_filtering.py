@@ -9,8 +9,8 @@ with three products for four; rows and columns together 9 for 16. This is F(2, 2
 (1980), "Arithmetic Complexity of Computations", and its use for networks is Lavin and Gray's
 (2016), "Fast Algorithms for Convolutional Neural Networks". All factors are 1 and -1: rounding
 grows by what a sum of four terms adds. The nine products stay arrays of their own, for putting them
-into one would take a copy of each. Adjoints are written out, for JAX's pad each
-summand and took up to twice as long.
+into one would take a copy of each. Adjoints are written out, for JAX's pad each summand and took up
+to twice as long.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,8 @@ from functools import partial
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from jvsc.convolutions.blocks import turned
 
 # Arrays of a tile's rows and columns: 3 by 3 blocks, products or sums of the kernel, 2 by 2
 # features or places.
@@ -28,7 +30,7 @@ Features = Float[Array, "B Y X F"]
 
 
 def correlate(blocks: Blocks, kernel: Kernel) -> Features:
-    """y[i, j] = sum_(k, l) x[i + k, j + l] g[k, l]."""
+    """y[i, j] = sum_(k, l) x[i + k, j + l] g[k, l]: features of Y = H - 1 and X = W - 1 places."""
     rows, columns = blocks.shape[1] - 1, blocks.shape[2] - 1
     spread, weights = _spread_blocks(_to_even(blocks, rows, columns)), _spread_kernel(kernel)
     products = _pairwise(jnp.matmul, spread, weights)
@@ -41,7 +43,7 @@ def adjoint(features: Features, kernel: Kernel) -> Blocks:
     if rows % 2 and columns % 2:
         # Tiles of blocks are no more than tiles of features, and need no overlap.
         around = jnp.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        return correlate(around, kernel[::-1, ::-1].swapaxes(2, 3))
+        return correlate(around, turned(kernel))
     spread = _spread_features(_to_even(features, rows, columns))
     products = _pairwise(lambda y, w: y @ w.T, spread, _spread_kernel(kernel))
     by_rows = _along_rows(partial(_overlap, axis=1), products)
@@ -116,6 +118,7 @@ def _overlap(m: list[Array], axis: int) -> list[Array]:
 
 
 def _along_rows(transform: Callable[[list[Array]], list[Array]], grid: Grid) -> Grid:
+    """A transform of each column's arrays, which changes how many rows there are."""
     columns = [transform(list(column)) for column in zip(*grid, strict=True)]
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -133,7 +136,10 @@ def _pairwise(function: Callable[[Array, Array], Array], one: Grid, other: Grid)
 
 
 def _interleave(tiles: Grid) -> Float[Array, "B Y X C"]:
-    """A grid of 2 by 2 arrays as one: rows and columns alternate."""
+    """A grid of 2 by 2 arrays as one: rows and columns alternate.
+
+    As `depth_to_space` of the four a step of J = 20 took 1.18 times as long.
+    """
     woven = jnp.stack([jnp.stack(row, axis=3) for row in tiles], axis=2)
     num_data, rows, _, columns, _, channels = woven.shape
     return woven.reshape(num_data, 2 * rows, 2 * columns, channels)
