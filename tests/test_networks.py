@@ -65,6 +65,11 @@ def test_the_last_layers_are_not_activated():
 HEADS = ("loc", "log_scale")
 
 
+def compiled(apply):
+    """A network's forward pass as one program; whether it trains is known when that is traced."""
+    return jax.jit(apply, static_argnums=3)
+
+
 @pytest.mark.parametrize(
     ("name", "codes", "features"),
     [("fashion_mnist", 20, 128), pytest.param("celeba", 64, 256, marks=pytest.mark.slow)],
@@ -76,11 +81,12 @@ def test_conv_networks_have_the_layers_of_section_5(name, codes, features):
     parameters, statistics = encoder.init(jax.random.key(0))
     assert parameters["loc"]["Dense_0"]["kernel"].shape == (features, codes)
     num_pixels = int(np.prod(architecture.shape))
-    heads, _ = encoder.apply(parameters, statistics, jnp.ones((2, num_pixels)), True)
+    heads, _ = compiled(encoder.apply)(parameters, statistics, jnp.ones((2, num_pixels)), True)
     assert {head: values.shape for head, values in heads.items()} == dict.fromkeys(
         HEADS, (2, codes)
     )
-    images, _ = generator.apply(*generator.init(jax.random.key(1)), jnp.ones((3, 2, codes)), False)
+    variables = generator.init(jax.random.key(1))
+    images, _ = compiled(generator.apply)(*variables, jnp.ones((3, 2, codes)), False)
     assert images.shape == (3, 2, num_pixels)
     assert ((images >= 0) & (images <= 1)).all()
 
@@ -100,8 +106,8 @@ def test_training_normalises_by_the_batch_and_moves_the_averages_a_tenth_of_the_
     encoder = conv_encoder(architecture, 8, ("loc",))
     parameters, statistics = encoder.init(jax.random.key(0))
     data = jax.random.uniform(jax.random.key(1), (6, 784))
-    _, moved = encoder.apply(parameters, statistics, data, True)
-    _, kept = encoder.apply(parameters, statistics, data, False)
+    _, moved = compiled(encoder.apply)(parameters, statistics, data, True)
+    _, kept = compiled(encoder.apply)(parameters, statistics, data, False)
     first = parameters["convolution_0"]
     maps = convolve(data.reshape(6, 28, 28, 1), first["kernel"], 2, 1) + first["bias"]
     name = ("normalisation_0", "BatchNorm_0")
@@ -121,7 +127,7 @@ def test_bfloat16_networks_keep_parameters_statistics_and_heads_in_float32():
     for dtype in (jnp.float32, jnp.bfloat16):
         encoder = conv_encoder(architecture, 8, ("loc",), dtype=dtype)
         variables = encoder.init(jax.random.key(0))
-        heads[dtype], moved = encoder.apply(*variables, data, True)
+        heads[dtype], moved = compiled(encoder.apply)(*variables, data, True)
         assert {leaf.dtype for leaf in jax.tree.leaves((variables, moved, heads[dtype]))} == {
             jnp.dtype("float32")
         }

@@ -1,5 +1,6 @@
 """What a run's pictures show: made here from its model, drawn in `report`."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -41,13 +42,13 @@ def draw_run(config: Config, workdir: Path, dataset: Dataset, evaluation: Evalua
         dictionary = jnp.asarray(evaluation.parameters.generator)
         shown["FISTA"] = fista(jnp.asarray(rows["data"]), dictionary, config.fista.penalty).codes
     for name, some in shown.items():
-        rows[name] = np.asarray(model.generate(*variables, some)[0])
+        rows[name] = np.asarray(generated(model, *variables, some))
     path = workdir / "reconstructions.png"
     paths.append(draw_rows(rows, dataset.shape, path, signed=dataset.signed))
     if has_dictionary(evaluation.parameters):
         atoms = np.asarray(evaluation.parameters.generator)
         return [*paths, draw_images(atoms, dataset.shape, workdir / "dictionary.png", signed=True)]
-    images = np.asarray(model.generate(*variables, traversal(codes, int(chosen[0])))[0])
+    images = np.asarray(generated(model, *variables, traversal(codes, int(chosen[0]))))
     labelled = {f"latent {k}": row for k, row in zip(most_used(codes), images, strict=True)}
     paths.append(draw_rows(labelled, dataset.shape, workdir / "traversals.png"))
     if model.posterior is not None:
@@ -104,7 +105,15 @@ def prior_images(
     """Data generated from codes of the prior."""
     num_latents = jax.tree.leaves(parameters.encoder["loc"])[0].shape[-1]
     codes = prior_codes(model, NUM_PRIOR_SAMPLES, num_latents)
-    return np.asarray(model.generate(parameters, statistics, codes)[0])
+    return np.asarray(generated(model, parameters, statistics, codes))
+
+
+@partial(jax.jit, static_argnums=0)
+def generated(
+    model: Model, parameters: Parameters, statistics: Statistics, codes: Float[Array, "*B K"]
+) -> Float[Array, "*B D"]:
+    """What codes generate, in one program: a network's many operations take seconds one by one."""
+    return model.generate(parameters, statistics, codes)[0]
 
 
 def most_used(codes: Float[np.ndarray, "N K"], count: int = NUM_TRAVERSED) -> list[int]:

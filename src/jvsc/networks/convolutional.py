@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
@@ -163,6 +164,8 @@ def conv_encoder(
     """
     network = ConvEncoder(architecture, heads, num_latents, axis_name, dtype)
 
+    # As one program: operation by operation the forward pass would be computed too, for nothing.
+    @jax.jit
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         num_pixels = math.prod(architecture.shape)
         return split_variables(network.init(key, jnp.zeros((1, num_pixels)), training=False))
@@ -192,6 +195,8 @@ def conv_generator(
     """
     network = ConvGenerator(architecture, axis_name, dtype)
 
+    # As one program: operation by operation the forward pass would be computed too, for nothing.
+    @jax.jit
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         return split_variables(network.init(key, jnp.zeros((1, num_latents)), training=False))
 

@@ -60,6 +60,8 @@ def mlp_encoder(
     """
     network = MLP(hidden, heads, num_latents, dtype, offsets)
 
+    # As one program: operation by operation the forward pass would be computed too, for nothing.
+    @jax.jit
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         return network.init(key, jnp.zeros((1, num_features)))["params"], {}
 
