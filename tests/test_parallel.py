@@ -74,8 +74,9 @@ def test_latents_divided_among_devices_follow_the_trajectory_of_one(trajectory, 
     assert difference.max() < 1e-5
 
 
-def test_streamed_and_resident_data_lead_to_the_same_place(trajectory):
-    streamed, resident = trajectory("conv_streamed", 1), trajectory("conv", 1)
+@pytest.mark.parametrize("kind", ["linear", pytest.param("conv", marks=pytest.mark.slow)])
+def test_streamed_and_resident_data_lead_to_the_same_place(trajectory, kind):
+    streamed, resident = trajectory(f"{kind}_streamed", 1), trajectory(kind, 1)
     np.testing.assert_allclose(streamed["losses"], resident["losses"], rtol=1e-10)
 
 

@@ -24,11 +24,13 @@ NUM_EPOCHS = 2
 
 
 def trajectory(kind: str) -> dict[str, np.ndarray]:
-    """Losses and last parameters; kind is linear, topk, conv or conv_streamed.
+    """Losses and last parameters; kind is linear, topk or conv.
 
-    With `_latents_N` behind the kind, the latents are divided among N of the devices.
+    With `_latents_N` behind the kind, the latents are divided among N of the devices; with
+    `_streamed`, the data are sent in parts.
     """
     kind, _, shards = kind.partition("_latents_")
+    kind, streamed, _ = kind.partition("_streamed")
     if kind in ("linear", "topk"):
         config = small_config(batch_size=40, num_samples=3, data__num_train=400)
         if kind == "topk":
@@ -46,9 +48,13 @@ def trajectory(kind: str) -> dict[str, np.ndarray]:
     optimizer = build_optimizer(config, config.steps_per_epoch)
     state = init_states(config.seeds, model, optimizer)
     state = spread_latents(jax.tree.map(in_double, state), mesh, config.num_latents)
-    if kind == "conv_streamed":
+    if streamed:
         arguments = feed_arguments(config, model, optimizer, dataset, mesh)
-        feed = streamed_feed(dataset.train, keys=state.key, segment_bytes=100_000, **arguments)
+        # Less than the data of an epoch.
+        segment_bytes = dataset.train.nbytes // 3
+        feed = streamed_feed(
+            dataset.train, keys=state.key, segment_bytes=segment_bytes, **arguments
+        )
     else:
         feed = make_feed(config, model, optimizer, dataset, state, mesh)
     losses = []
