@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Needs: root on Debian, which installs slurm-wlm and munge here; and .venv (make install) or PYTHON=PATH.
-# Start: launch/slurm/try_here.sh; takes two to four minutes and leaves no daemon behind.
+# Start: launch/slurm/try_here.sh; takes a minute or two and leaves no daemon behind.
 #
 # A cluster of this one machine trains two equal runs as an array job. A job of higher priority, a
 # training of two processes, takes the place of one of them: that one must end in good order, return to
@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 EPOCHS=12
-PATIENCE=300  # seconds, in all
+PATIENCE=900  # seconds, in all; ends what hangs, not what is slow
 
 main() {
   install_slurm
@@ -28,7 +28,7 @@ say() {
 }
 
 fail() {
-  say "FAILED: $*" >&2
+  reason="FAILED: $*"
   exit 1
 }
 
@@ -128,6 +128,8 @@ train() {
   # The second start of a run, and the second of two equal runs, need not compile.
   export JAX_COMPILATION_CACHE_DIR=$folder/compiled JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
   export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+  # Programs that run for a second are not worth optimising.
+  export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0"
   array=$(sbatch --parsable --array=1-2 --partition=low --output="$folder/run-%a.log" \
     launch/slurm/array.sbatch sweep "$folder/sweep.txt")
   wait_until "both runs have trained an epoch" "$PATIENCE" both_have_trained
@@ -161,7 +163,8 @@ check() {
   esac
   grep --quiet "ended by SIGTERM" "$folder/run-$preempted.log" \
     || fail "run $preempted was not interrupted in its training"
-  "$python" launch/slurm/check_runs.py "$folder/runs" "$EPOCHS" || fail "see above"
+  local complaint
+  complaint=$("$python" launch/slurm/check_runs.py "$folder/runs" "$EPOCHS" 2>&1) || fail "$complaint"
 }
 
 # told JOB KEY: what Slurm tells of a job
@@ -175,6 +178,7 @@ clean_up() {
   if [ "$code" != 0 ]
   then
     tail --lines=20 "$folder"/*.log >&2
+    say "${reason:-FAILED}" >&2
   fi
   # Where the cluster never came up there is nothing to cancel.
   if node_is_up
