@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jvsc.data import Dataset
 from jvsc.evaluate import Evaluation
 from jvsc.metrics import estimated_dictionary
 from jvsc.model import Model, Parameters, Statistics, has_dictionary
+from jvsc.networks import Generator
 from jvsc.posterior_draws import prior_codes
 from jvsc.report.figures import draw_images, draw_rows, grey_at_zero
 from jvsc.solvers import fista
@@ -42,13 +44,13 @@ def draw_run(config: Config, workdir: Path, dataset: Dataset, evaluation: Evalua
         dictionary = jnp.asarray(evaluation.parameters.generator)
         shown["FISTA"] = fista(jnp.asarray(rows["data"]), dictionary, config.fista.penalty).codes
     for name, some in shown.items():
-        rows[name] = np.asarray(generated(model, *variables, some))
+        rows[name] = generated(model, *variables, some)
     path = workdir / "reconstructions.png"
     paths.append(draw_rows(rows, dataset.shape, path, signed=dataset.signed))
     if has_dictionary(evaluation.parameters):
         atoms = np.asarray(evaluation.parameters.generator)
         return [*paths, draw_images(atoms, dataset.shape, workdir / "dictionary.png", signed=True)]
-    images = np.asarray(generated(model, *variables, traversal(codes, int(chosen[0]))))
+    images = generated(model, *variables, traversal(codes, int(chosen[0])))
     labelled = {f"latent {k}": row for k, row in zip(most_used(codes), images, strict=True)}
     paths.append(draw_rows(labelled, dataset.shape, workdir / "traversals.png"))
     if model.posterior is not None:
@@ -105,15 +107,22 @@ def prior_images(
     """Data generated from codes of the prior."""
     num_latents = jax.tree.leaves(parameters.encoder["loc"])[0].shape[-1]
     codes = prior_codes(model, NUM_PRIOR_SAMPLES, num_latents)
-    return np.asarray(generated(model, parameters, statistics, codes))
+    return generated(model, parameters, statistics, codes)
+
+
+def generated(
+    model: Model, parameters: Parameters, statistics: Statistics, codes: Float[Array, "*B K"]
+) -> Float[np.ndarray, "*B D"]:
+    """What codes generate; in one program, as a network's operations take seconds one by one."""
+    network = model.generator
+    return np.asarray(_apply(network, parameters.generator, statistics.generator, codes))
 
 
 @partial(jax.jit, static_argnums=0)
-def generated(
-    model: Model, parameters: Parameters, statistics: Statistics, codes: Float[Array, "*B K"]
+def _apply(
+    network: Generator, parameters: Any, statistics: Any, codes: Float[Array, "*B K"]
 ) -> Float[Array, "*B D"]:
-    """What codes generate, in one program: a network's many operations take seconds one by one."""
-    return model.generate(parameters, statistics, codes)[0]
+    return network.apply(parameters, statistics, codes, False)[0]
 
 
 def most_used(codes: Float[np.ndarray, "N K"], count: int = NUM_TRAVERSED) -> list[int]:
