@@ -24,11 +24,10 @@ from jvsc.sampling import datum_keys
 # Latents are zero at least once in exp(30) draws.
 LARGEST_HAZARD = 30.0
 
-# (parameters, statistics, data, key, place of the first datum) -> codes, alone in a tuple as an
-# `Encode` without KL gives them
+# (parameters, statistics, data, key, place of the first datum) -> codes, and KL of each latent
 NonzeroEncode = Callable[
     [Parameters, Statistics, Shaped[Array, "B D"], Key[Array, ""], ArrayLike],
-    tuple[Float32[np.ndarray, "B K"]],
+    tuple[Float32[np.ndarray, "B K"], Float[Array, "B K"]],
 ]
 
 
@@ -133,8 +132,9 @@ def make_nonzero_encode(model: Model, *, num_samples: int, threshold: float) -> 
         heads, _ = model.encode(parameters, statistics, data)
         seeds = jax.random.key_data(datum_keys(key, data.shape[0], first))
         loc, log_scale = (heads[name].astype(jnp.float32) for name in ("loc", "log_scale"))
-        hazard = hazards(model.require_posterior().support_probability(heads))
-        return data, loc, jnp.exp(log_scale), hazard.astype(jnp.float32), seeds
+        posterior = model.require_posterior()
+        hazard = hazards(posterior.support_probability(heads)).astype(jnp.float32)
+        return (data, loc, jnp.exp(log_scale), hazard, seeds), posterior.kl(heads)
 
     # The dictionary that was cut into blocks last, and these: once for all chunks of the data.
     last: list[Any] = [None, None]
@@ -145,13 +145,14 @@ def make_nonzero_encode(model: Model, *, num_samples: int, threshold: float) -> 
         data: Shaped[Array, "B D"],
         key: Key[Array, ""],
         first: ArrayLike,
-    ) -> tuple[Float32[np.ndarray, "B K"]]:
+    ) -> tuple[Float32[np.ndarray, "B K"], Float[Array, "B K"]]:
         if last[0] is not parameters.generator:
             last[:] = parameters.generator, blocked(np.asarray(parameters.generator, np.float32))
-        inferred = infer(parameters, statistics, data, key, first)
+        inferred, kl = infer(parameters, statistics, data, key, first)
         rows, loc, scale, hazard, seeds = map(np.asarray, inferred)
         rows = rows.astype(np.float32, copy=False)
-        return (best_of_nonzeros(rows, last[1], loc, scale, hazard, threshold, seeds, num_samples),)
+        codes = best_of_nonzeros(rows, last[1], loc, scale, hazard, threshold, seeds, num_samples)
+        return codes, kl
 
     return encode
 
@@ -162,16 +163,13 @@ def make_nonzero_infer(model: Model, *, num_samples: int, threshold: float, chun
 
     @jax.jit
     def measure(parameters: Parameters, statistics: Statistics, data: Any, codes: Any):
-        data = as_float(data)
-        heads, _ = model.encode(parameters, statistics, data)
-        error = reconstruction_error(model, parameters, statistics, data, codes)
-        return error, model.require_posterior().kl(heads)
+        return reconstruction_error(model, parameters, statistics, as_float(data), codes)
 
     def infer_chunk(
         parameters: Parameters, statistics: Statistics, data: Any, key: Any, first: Any
     ):
-        (codes,) = encode(parameters, statistics, data, key, first)
-        return codes, *measure(parameters, statistics, data, codes)
+        codes, kl = encode(parameters, statistics, data, key, first)
+        return codes, measure(parameters, statistics, data, codes), kl
 
     infer_all = over_data(infer_chunk, chunk)
 
