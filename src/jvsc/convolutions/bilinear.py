@@ -18,16 +18,22 @@ Kernel = Float[Array, "h w C F"]
 
 
 class Forward(Protocol):
+    """The features that a kernel makes of images."""
+
     def __call__(self, images: Images, kernel: Kernel, stride: int, padding: int) -> Features: ...
 
 
 class Adjoint(Protocol):
+    """The images' gradient of <features, convolve(images, kernel)>; they have a given size."""
+
     def __call__(
         self, features: Features, kernel: Kernel, stride: int, padding: int, size: Size
     ) -> Images: ...
 
 
 class OfKernel(Protocol):
+    """The kernel's gradient of <features, convolve(images, kernel)>."""
+
     def __call__(
         self, images: Images, kernel: Kernel, features: Features, stride: int, padding: int
     ) -> Kernel: ...

@@ -50,6 +50,12 @@ def _move(k, step, codes, gradient, gram):
 
 
 @compiled_inline
+def _shrunk(value, threshold):
+    """The value nearer to zero by the threshold."""
+    return value - min(max(value, -threshold), threshold)
+
+
+@compiled_inline
 def _descend(k, penalty, codes, gradient, gram):
     """Minimises over one coordinate; whether it became zero, or left zero, or changed sign."""
     curvature = gram[k, k]
@@ -281,7 +287,7 @@ def _soft(point, threshold, codes):
     """Writes the soft-thresholded point to `codes`; how many of them are not zero."""
     nonzeros = 0
     for k in range(point.size):
-        code = point[k] - min(max(point[k], -threshold), threshold)
+        code = _shrunk(point[k], threshold)
         codes[k] = code
         nonzeros += code != 0
     return nonzeros
@@ -299,11 +305,11 @@ def _split(points, correlation, inverse, threshold, weight, target, found):
     relaxation = points.dtype.type(RELAXATION)
     for _ in range(SPLITTING_STEPS):
         for j in range(point.size):
-            code = point[j] - min(max(point[j], -threshold), threshold)
+            code = _shrunk(point[j], threshold)
             goal[j] = fixed[j] + weight * (code + code - point[j])
         np.dot(target, inverse, found)
         for j in range(point.size):
-            code = point[j] - min(max(point[j], -threshold), threshold)
+            code = _shrunk(point[j], threshold)
             point[j] += product[j] - relaxation * code
 
 

@@ -34,7 +34,8 @@ def lasso(
     codes. Where they do not, and where data are few or atoms many, coordinate descent (Friedman et
     al. 2010) with Newton steps on the non-zeros (Lee et al. 2006). Needs the extra `numba`; `fista`
     solves the same problem on any device and within a compiled function. While it runs the
-    process's BLAS has one thread; calls of several Python threads take turns.
+    process's BLAS has one thread; calls of several Python threads take turns. The first call on a
+    machine compiles for about twenty seconds, once for each of float32 and float64; that is kept.
 
     Args:
       data: one datum a row; float64 data are solved in float64, others in float32.
