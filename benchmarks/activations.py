@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from configs import activations
-from jvsc.build import build_dataset
-from jvsc.config import make_config
-from jvsc.logs import read_metrics
 from jvsc.metrics import explained_variance, support_statistics
-from jvsc.train import train
-from jvsc.trained import load_with
+from jvsc.runs.config import make_config
+from jvsc.runs.factories import build_dataset
+from jvsc.runs.logs import read_metrics
+from jvsc.runs.train import train
+from jvsc.runs.trained_model import load_with
 
 SHORT = {
     "data.num_train": 50_000,

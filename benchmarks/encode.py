@@ -1,6 +1,7 @@
 """Codes of many data by the encoder against SPAMS, which solves for each datum."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,10 +12,11 @@ import spams
 from benchmarks.lasso import penalty_of
 from benchmarks.timing import compare
 from benchmarks.workload import Comparison, linear_config
-from jvsc.build import build_model, final_annealing, nonzero_arguments
-from jvsc.inference import encode_chunk, in_chunks, inference_key
-from jvsc.nonzero_draws import make_nonzero_encode
-from jvsc.thresholds import laplacian_threshold
+from jvsc.evaluation.inference import in_chunks, inference_key, make_infer_chunk
+from jvsc.evaluation.nonzero_draws import make_nonzero_infer_chunk
+from jvsc.model.thresholds import laplacian_threshold
+from jvsc.model.variational import Variational
+from jvsc.runs.factories import build_model
 
 CHUNK = 1000
 
@@ -113,18 +115,11 @@ def _encoder(setting: Setting) -> Callable[[np.ndarray], Any]:
     model = build_model(config, setting.width)
     parameters, statistics = model.init(jax.random.key(0))
     key = inference_key(0)
+    assert isinstance(model, Variational)
     encode: Any = (
-        make_nonzero_encode(model, **nonzero_arguments(config))
+        make_nonzero_infer_chunk(model, config.hyperparameters().threshold)
         if setting.nonzeros
-        else jax.jit(
-            partial(
-                encode_chunk,
-                model=model,
-                num_samples=setting.num_samples,
-                annealing=final_annealing(config),
-                sampling_chunk=1,
-            )
-        )
+        else jax.jit(make_infer_chunk(replace(model, sampling_chunk=1)))
     )
     return lambda data: in_chunks(
         lambda rows, first: (encode(parameters, statistics, rows, key, first)[0],), data, CHUNK

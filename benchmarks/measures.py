@@ -16,10 +16,11 @@ from scipy.spatial.distance import jaccard
 from benchmarks.pytorch_linear import make_model
 from benchmarks.timing import compare, seconds_of
 from benchmarks.workload import Comparison, linear_config
-from jvsc.build import build_bound, build_model, final_annealing
-from jvsc.dense_gradients import dense_gradient_snr
+from jvsc.evaluation.dense_gradients import dense_gradient_snr
 from jvsc.metrics import jaccard_consistency, multi_information
 from jvsc.metrics.multi_information import digitise
+from jvsc.model.variational import Variational
+from jvsc.runs.factories import build_model
 
 NUM_DATA, NUM_LATENTS, SHARE = 16_000, 256, 0.1
 BATCH_SIZE, NUM_DRAWS, THEIR_DRAWS = 100, 1000, 100
@@ -55,15 +56,10 @@ def snr_of_draws() -> Callable[[], Any]:
     model = build_model(config, 256)
     parameters, _ = model.init(jax.random.key(0))
     data = jax.random.normal(jax.random.key(1), (BATCH_SIZE, 256))
-    bound = build_bound(config, model)
-
+    assert isinstance(model, Variational)
     keys = jax.random.split(jax.random.key(2), NUM_DRAWS)
-    frobenius = config.generator.frobenius
-    ratios = jax.jit(
-        lambda keys: dense_gradient_snr(
-            bound, model, parameters, data, keys, final_annealing(config), frobenius
-        )
-    )
+    annealing = model.final_annealing
+    ratios = jax.jit(lambda keys: dense_gradient_snr(model, parameters, data, keys, annealing))
     return lambda: ratios(keys)
 
 

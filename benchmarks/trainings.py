@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.workload import Comparison
-from jvsc.commandline import parse
-from jvsc.train import train
+from jvsc.runs.commandline import parse
+from jvsc.runs.train import train
 
 LINEAR = ("--config=configs/patches.py:thresholded_laplacian", "--config.num_samples=20")
 CONV = (

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jvsc.batches import make_prepare
-from jvsc.build import build_dataset, build_loss, build_model, build_optimizer
-from jvsc.commandline import bundled_config, parse
-from jvsc.config import Config
-from jvsc.feed import Feed, resident_feed
-from jvsc.parallel import DATA_AXIS, make_mesh, replicate
-from jvsc.state import TrainState, init_states
+from jvsc.runs.commandline import bundled_config, parse
+from jvsc.runs.config import Config
+from jvsc.runs.factories import build_dataset, build_model, build_optimizer
+from jvsc.training.batches import make_prepare
+from jvsc.training.feed import Feed, resident_feed
+from jvsc.training.mesh import DATA_AXIS, make_mesh, replicate
+from jvsc.training.state import TrainState, init_states
 
 
 class Comparison(NamedTuple):
@@ -121,7 +121,7 @@ def training_program(
     optimizer = build_optimizer(config, num_steps)
     feed = resident_feed(
         data,
-        build_loss(config, model),
+        model.loss,
         optimizer,
         config.batch_size,
         make_prepare(shape, mirrored),

@@ -13,7 +13,7 @@ compares the methods at equal L0.
 
 from ml_collections import ConfigDict
 
-from jvsc.config import experiment_config
+from jvsc.runs.config import experiment_config
 
 SETTINGS = {
     "data.name": "activations",

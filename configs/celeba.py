@@ -9,7 +9,7 @@ and `METHOD,cpu` the same for `python -m jvsc.reproduce --scale=cpu`.
 
 from ml_collections import ConfigDict
 
-from jvsc.config import experiment_config
+from jvsc.runs.config import experiment_config
 
 SETTINGS = {
     "data.name": "celeba",

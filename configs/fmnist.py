@@ -9,7 +9,7 @@ METHOD is as in configs/patches.py; sparsity is 10% and K is 64 unless given.
 
 from ml_collections import ConfigDict
 
-from jvsc.config import experiment_config
+from jvsc.runs.config import experiment_config
 
 SETTINGS = {
     "data.name": "fashion_mnist",

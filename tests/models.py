@@ -7,23 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from jvsc.config import Config, make_config
 from jvsc.data import Dataset
-from jvsc.model import Model, Parameters, Statistics
-from jvsc.networks import dictionary_generator, mlp_encoder
-from jvsc.posteriors import build_posterior
+from jvsc.model.methods import build_posterior
+from jvsc.model.model import Model
+from jvsc.model.networks import dictionary_generator, mlp_encoder
+from jvsc.model.parameters import Parameters, Statistics
+from jvsc.model.variational import Variational
+from jvsc.runs.config import Config, make_config
 
 D, K, B = 16, 12, 10
 NO_STATISTICS = Statistics({}, {})
 
 
-def small_model(method: str = "thresholded_laplacian") -> Model:
+def small_model(method: str = "thresholded_laplacian") -> Variational:
     """A method on D = 16 pixels and K = 12 latents, with a small encoder."""
-    generator = dictionary_generator(D, K)
-    if method == "fista":
-        return Model(generator)
     posterior = build_posterior(method)
-    return Model(generator, posterior, mlp_encoder(D, K, posterior.heads, hidden=(32, 24)))
+    encoder = mlp_encoder(D, K, posterior.heads, hidden=(32, 24))
+    return Variational(dictionary_generator(D, K), posterior, encoder)
 
 
 def small_batch(model: Model, seed: int = 0) -> tuple[Parameters, jax.Array]:

@@ -16,10 +16,10 @@ import yaml
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 from rich.console import Console
 
-from jvsc.commandline import parse
-from jvsc.interruption import EXIT_INTERRUPTED
-from jvsc.logs import read_metrics
 from jvsc.reproduce.command import execute, make_parser
+from jvsc.runs.commandline import parse
+from jvsc.runs.interruption import EXIT_INTERRUPTED
+from jvsc.runs.logs import read_metrics
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"
@@ -366,7 +366,7 @@ def test_a_process_that_has_joined_and_not_yet_trained_answers_a_signal():
     script = """\
 import os, signal, sys, time
 from jvsc.main import guarded
-from jvsc.processes import start_processes
+from jvsc.runs.processes import start_processes
 
 def join(arguments, console):
     start_processes(asked=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 # scikit-learn has no types, nor has JAX for functions with a derivative of their own.
 UNTYPED_BY_OTHERS = {
     "jvsc.SparseCoder",
-    "jvsc.autoencoders.jump_relu",
-    "jvsc.autoencoders.step_function",
-    "jvsc.estimator.SparseCoder",
-    "jvsc.estimator.SparseCoder.__sklearn_tags__",
-    "jvsc.estimator.has_posterior",
+    "jvsc.model.autoencoders.jump_relu.jump_relu",
+    "jvsc.model.autoencoders.jump_relu.step_function",
+    "jvsc.sparse_coder.estimator.SparseCoder",
+    "jvsc.sparse_coder.estimator.SparseCoder.__sklearn_tags__",
+    "jvsc.sparse_coder.estimator.has_posterior",
 }
 
 

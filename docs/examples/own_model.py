@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import optax
 from sklearn.metrics import roc_auc_score
 
-from jvsc.posteriors import Annealing, laplacian, thresholded
-from jvsc.sampling import choose, datum_keys, draw
-from jvsc.thresholds import fixed, laplacian_threshold
+from jvsc.model.posteriors import Annealing, Laplacian, Thresholded
+from jvsc.model.sampling import choose, datum_keys, draw
+from jvsc.model.thresholds import FixedThreshold, laplacian_threshold
 
 DIMENSIONS, ATOMS, ACTIVE, SAMPLES, BATCH = 32, 48, 0.06, 8, 256
 SCALE, KL_WEIGHT = 0.01, 0.006
 
-posterior = thresholded(laplacian(SCALE), fixed(laplacian_threshold(ACTIVE, SCALE)))
+posterior = Thresholded(Laplacian(SCALE), FixedThreshold(laplacian_threshold(ACTIVE, SCALE)))
 
 
 def unit_norm(atoms):

@@ -14,7 +14,7 @@ import numpy as np
 
 from jvsc import SparseCoder
 from jvsc.data import load_patches
-from jvsc.report.figures import draw_images
+from jvsc.runs.report.figures import draw_images
 
 
 def main() -> None:

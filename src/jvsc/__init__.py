@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from jvsc.errors import UserError
 
 if TYPE_CHECKING:
-    from jvsc.estimator import SparseCoder
-    from jvsc.trained import load
+    from jvsc.runs.trained_model import load
+    from jvsc.sparse_coder.estimator import SparseCoder
 
 __all__ = ["SparseCoder", "UserError", "load"]
 
 # What brings in JAX and the networks is imported when it is asked for.
-_HOMES = {"SparseCoder": "jvsc.estimator", "load": "jvsc.trained"}
+_HOMES = {"SparseCoder": "jvsc.sparse_coder.estimator", "load": "jvsc.runs.trained_model"}
 
 
 def __getattr__(name: str) -> Any:

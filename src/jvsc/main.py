@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from jvsc.build import build_dataset
-from jvsc.checkpoint import CHECKPOINTS, locked_workdir
-from jvsc.commandline import MODEL_MODES, USAGE, Command, parse
-from jvsc.config import Config
 from jvsc.data import Dataset
-from jvsc.divergence import describe, read_divergences
 from jvsc.errors import EXIT_INTERRUPTED, DivergenceError, InterruptedRunError, UserError
-from jvsc.interruption import immediate_interruption
-from jvsc.processes import is_first_process, start_processes
-from jvsc.report.measures import ROWS, written
-from jvsc.train import train
+from jvsc.runs.checkpoint import CHECKPOINTS
+from jvsc.runs.commandline import MODEL_MODES, USAGE, Command, parse
+from jvsc.runs.config import Config
+from jvsc.runs.divergence import describe, read_divergences
+from jvsc.runs.factories import build_dataset
+from jvsc.runs.interruption import immediate_interruption
+from jvsc.runs.processes import is_first_process, start_processes
+from jvsc.runs.report.measures import ROWS, written
+from jvsc.runs.train import train
+from jvsc.runs.workdir import locked_workdir
 
 # What a training does not need is imported by what does, so that it starts sooner.
 if TYPE_CHECKING:
-    from jvsc.evaluate import Evaluation
+    from jvsc.runs.evaluate import Evaluation
 
 EXIT_USER_ERROR, EXIT_DIVERGED = 2, 3
 EXIT_CODES: dict[type, int] = {
@@ -70,7 +71,7 @@ def execute(arguments: Sequence[str], console: Console) -> int:
         if command.mode == "evaluate":
             return evaluate(config, workdir, build_dataset(config), console)
         if config.eval.only_nonzeros:
-            from jvsc.nonzero_draws import require_numba
+            from jvsc.evaluation.nonzero_draws import require_numba
 
             require_numba()  # now, not when the training is done
         start_processes(command.distributed)
@@ -93,10 +94,10 @@ def evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) 
 
 
 def _evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) -> int:
-    from jvsc.evaluate import EVALUATION_FILE, evaluate_run
-    from jvsc.pictures import draw_run
-    from jvsc.report.page import write_page
-    from jvsc.report.record import read_record
+    from jvsc.runs.evaluate import EVALUATION_FILE, evaluate_run
+    from jvsc.runs.pictures import draw_run
+    from jvsc.runs.report.page import write_page
+    from jvsc.runs.report.record import read_record
 
     evaluation = evaluate_run(config, workdir, dataset, console)
     paths = draw_run(config, workdir, dataset, evaluation)
@@ -116,8 +117,8 @@ def use_model(command: Command, console: Console) -> int:
     Raises:
       UserError: if there is no model, or what was given does not fit it.
     """
-    from jvsc.encode import decode_file, encode_file
-    from jvsc.trained import load_with
+    from jvsc.runs.encode_files import decode_file, encode_file
+    from jvsc.runs.trained_model import load_with
 
     trained = load_with(command.config, command.workdir, command.seed)
     if command.mode == "encode":
@@ -136,8 +137,8 @@ def compare(runs: Sequence[Path], folder: Path, console: Console) -> int:
     Raises:
       UserError: if one has not been evaluated, or the folder cannot be written.
     """
-    from jvsc.report.page import write_page
-    from jvsc.report.record import read_record
+    from jvsc.runs.report.page import write_page
+    from jvsc.runs.report.record import read_record
 
     records = [read_record(run) for run in runs]
     try:

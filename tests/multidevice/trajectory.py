@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from models import image_config, random_images, small_config
 
-from jvsc.build import build_dataset, build_model, build_optimizer
-from jvsc.feed import streamed_feed
-from jvsc.parallel import batch_axis, make_mesh, spread_latents
-from jvsc.state import init_states
-from jvsc.train import feed_arguments, make_feed
+from jvsc.runs.factories import build_dataset, build_model, build_optimizer
+from jvsc.runs.train import feed_arguments, make_feed
+from jvsc.training.feed import streamed_feed
+from jvsc.training.mesh import batch_axis, make_mesh, spread_latents
+from jvsc.training.state import init_states
 
 NUM_EPOCHS = 2
 

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jvsc.build
-import jvsc.train
-from jvsc.config import make_config
-from jvsc.processes import is_first_process, start_processes
+import jvsc.runs.factories.datasets
+import jvsc.runs.factories.models
+import jvsc.runs.train
+from jvsc.runs.config import make_config
+from jvsc.runs.processes import is_first_process, start_processes
 
 
 def as_float64(tree):
@@ -35,7 +36,7 @@ def in_float64(function):
 
 def dataset_in_float64(config):
     """The run's data; bytes stay bytes."""
-    dataset = jvsc.build.build_dataset(config)
+    dataset = jvsc.runs.factories.datasets.build_dataset(config)
     return dataset._replace(
         train=as_float64(dataset.train), validation=as_float64(dataset.validation)
     )
@@ -44,11 +45,11 @@ def dataset_in_float64(config):
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
     start_processes(asked="JAX_NUM_PROCESSES" in os.environ)
-    jvsc.train.init_states = in_float64(jvsc.train.init_states)
-    jvsc.train.build_dataset = dataset_in_float64
-    jvsc.build.compute_dtype = lambda config: jnp.dtype("float64")
+    jvsc.runs.train.init_states = in_float64(jvsc.runs.train.init_states)
+    jvsc.runs.train.build_dataset = dataset_in_float64
+    jvsc.runs.factories.models.compute_dtype = lambda config: jnp.dtype("float64")
     config = make_config(json.loads(Path(sys.argv[1]).read_text()))
-    state = jvsc.train.train(config, Path(sys.argv[2])).state
+    state = jvsc.runs.train.train(config, Path(sys.argv[2])).state
     if is_first_process():
         leaves = jax.tree.leaves((state.parameters, state.statistics))
         flat = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])

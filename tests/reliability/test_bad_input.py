@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import jvsc.main
-from jvsc.config import Config, flatten
 from jvsc.data import load_fashion_mnist
 from jvsc.data.celeba import face
 from jvsc.data.idx import read_idx_images
@@ -24,6 +23,7 @@ from jvsc.data.patches import mat_images
 from jvsc.data.prepared import EncodedImages
 from jvsc.errors import UserError
 from jvsc.main import EXIT_USER_ERROR, run
+from jvsc.runs.config import Config, flatten
 
 SOURCE = Path(__file__).parents[2] / "src" / "jvsc"
 CONFIG = Path(__file__).parents[2] / "configs" / "patches.py"
@@ -36,7 +36,7 @@ NUMBERS = sorted(DEFAULTS.keys() - set(TEXTS) - SWITCHES)
 WRONG_NUMBERS = st.one_of(
     st.floats(max_value=-1e-30, allow_nan=False).map(repr),
     st.integers(max_value=-1).map(str),
-    st.sampled_from(["nan", "inf", "-inf", "1e999", "(", "{}", "[1", "None,", "True", "1j"]),
+    st.sampled_from(["nan", "inf", "-inf", "1e999", "(", "{1: 2}", "[1", "None,", "True", "1j"]),
     st.text(alphabet="abcxyz!$ü\n\t'\"", min_size=1, max_size=8),
 )
 # A number's own key, and what stands in lists of numbers.
@@ -235,7 +235,7 @@ def test_objects_in_a_mat_file_are_refused(tmp_path):
 
 def test_a_pickle_given_as_weights_is_not_opened(tmp_path):
     pytest.importorskip("torch", reason="only PyTorch reads .pth files")
-    from jvsc.features import load_inception
+    from jvsc.evaluation.features.frechet_features import load_inception
 
     mark = tmp_path / "mark"
     (tmp_path / "weights.pth").write_bytes(pickle.dumps(Bomb(mark), protocol=2))

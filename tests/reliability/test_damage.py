@@ -10,13 +10,13 @@ import pytest
 from models import assert_trees_equal, small_config
 from test_train import without_times
 
-from jvsc.build import build_model, build_optimizer
-from jvsc.checkpoint import open_checkpoints
 from jvsc.errors import UserError
-from jvsc.logs import read_metrics
-from jvsc.restore import on_one_device
-from jvsc.state import init_states
-from jvsc.train import train
+from jvsc.runs.checkpoint import open_checkpoints
+from jvsc.runs.factories import build_model, build_optimizer
+from jvsc.runs.logs import read_metrics
+from jvsc.runs.restore import on_one_device
+from jvsc.runs.train import train
+from jvsc.training.state import init_states
 
 CONFIG = small_config(num_epochs=3, output__keep_last=3)
 NEWEST = 3

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from models import assert_trees_equal, image_config, random_images, small_config
 
-import jvsc.train
-from jvsc.logs import read_metrics
-from jvsc.posteriors import METHODS
-from jvsc.train import train
+import jvsc.runs.train
+from jvsc.model.methods import METHODS
+from jvsc.runs.logs import read_metrics
+from jvsc.runs.train import train
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -26,7 +26,7 @@ def twice(config, tmp_path):
 
 
 def of_method(method, make, **changes):
-    threshold = 0.25 if METHODS[method].threshold_of else None
+    threshold = 0.25 if METHODS[method].rule else None
     return make(method=method, threshold=threshold, num_epochs=2, **changes)
 
 
@@ -47,7 +47,7 @@ def test_a_dictionary_is_learned_twice_the_same(tmp_path, method):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_conv_generator_is_learned_twice_the_same(tmp_path, monkeypatch, method):
-    monkeypatch.setattr(jvsc.train, "build_dataset", random_images)
+    monkeypatch.setattr(jvsc.runs.train, "build_dataset", random_images)
     changes = {} if method == "fista" else {"num_samples": 2, "sampling_chunk": 1}
     compared = twice(of_method(method, image_config, **changes), tmp_path)
     print(f"{method}: {compared:,} parameters bit-identical")

@@ -14,9 +14,9 @@ import pytest
 from models import assert_trees_equal, face_folder
 from test_train import CONFIG, stored_state, without_times
 
-from jvsc.commandline import parse
-from jvsc.evaluation_store import PARTIAL_FILE
-from jvsc.logs import read_metrics
+from jvsc.runs.commandline import parse
+from jvsc.runs.evaluation_store import PARTIAL_FILE
+from jvsc.runs.logs import read_metrics
 
 SETTINGS = [
     "--config.seeds=(0,)",

@@ -11,9 +11,9 @@ from models import assert_trees_equal
 from test_processes import environment, free_port
 from test_train import CONFIG, stored_state, without_times
 
-from jvsc.commandline import parse
 from jvsc.errors import EXIT_INTERRUPTED
-from jvsc.logs import read_metrics
+from jvsc.runs.commandline import parse
+from jvsc.runs.logs import read_metrics
 
 # Processes compile, and several share the cores.
 pytestmark = pytest.mark.timeout(3600)

@@ -12,17 +12,17 @@ import pytest
 from models import assert_trees_equal, small_config
 from test_train import stored_state, without_times
 
-import jvsc.train
-from jvsc.checkpoint import UNFINISHED
+import jvsc.runs.train
 from jvsc.errors import EXIT_INTERRUPTED, InterruptedRunError
-from jvsc.interruption import Pace, deferred_interruption
-from jvsc.logs import read_metrics
-from jvsc.train import train
+from jvsc.runs.checkpoint import UNFINISHED
+from jvsc.runs.interruption import Pace, deferred_interruption
+from jvsc.runs.logs import read_metrics
+from jvsc.runs.train import train
 
 
 def signalled_after(monkeypatch, steps):
     """A SIGTERM arrives as soon as this process has run so many steps more, one at a time."""
-    make_feed, left = jvsc.train.make_feed, [steps]
+    make_feed, left = jvsc.runs.train.make_feed, [steps]
     monkeypatch.setattr(Pace, "learn", lambda *_: None)
 
     def make(*arguments):
@@ -38,7 +38,7 @@ def signalled_after(monkeypatch, steps):
 
         return feed._replace(run_steps=run_steps)
 
-    monkeypatch.setattr(jvsc.train, "make_feed", make)
+    monkeypatch.setattr(jvsc.runs.train, "make_feed", make)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,9 @@ def test_epochs_without_a_checkpoint_lose_nothing_to_an_interruption(tmp_path, m
         if file.is_file():
             file.write_bytes(file.read_bytes()[:-1])
     told = []
-    monkeypatch.setattr(jvsc.train.Console, "print", lambda self, *text, **_: told.extend(text))
+    monkeypatch.setattr(
+        jvsc.runs.train.Console, "print", lambda self, *text, **_: told.extend(text)
+    )
     for name in ("cut", "lost"):
         train(config, tmp_path / name)
         assert_trees_equal(
@@ -124,7 +126,7 @@ def test_the_pace_keeps_to_its_seconds():
 IN_A_PROGRAM = """
 import sys, threading
 import jax
-from jvsc.interruption import deferred_interruption
+from jvsc.runs.interruption import deferred_interruption
 slow = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > -1, lambda x: x * 0.5 + 1, x))
 with deferred_interruption():
     print("ready", flush=True)

@@ -14,14 +14,14 @@ import pytest
 from models import assert_trees_equal, face_folder
 from test_train import CONFIG, stored_state, without_times
 
-import jvsc.train
-from jvsc.checkpoint import claim_workdir, locked_workdir
-from jvsc.commandline import parse
+import jvsc.runs.train
 from jvsc.data import load_celeba
 from jvsc.errors import UserError
-from jvsc.logs import RunLog, read_metrics
 from jvsc.main import EXIT_USER_ERROR, run
-from jvsc.train import train
+from jvsc.runs.commandline import parse
+from jvsc.runs.logs import RunLog, read_metrics
+from jvsc.runs.train import train
+from jvsc.runs.workdir import claim_workdir, locked_workdir
 
 SETTINGS = [
     "--config.seeds=(0,)",
@@ -110,9 +110,9 @@ def full_at(monkeypatch, disk, owner, name, calls, leaving):
 @pytest.mark.parametrize(
     ("owner", "name", "calls", "leaving"),
     [
-        (jvsc.train.Checkpoints, "save", 3, 0),
-        (jvsc.train.Checkpoints, "save", 3, 100_000),
-        (jvsc.train.Checkpoints, "save", 3, 1_000_000),
+        (jvsc.runs.train.Checkpoints, "save", 3, 0),
+        (jvsc.runs.train.Checkpoints, "save", 3, 100_000),
+        (jvsc.runs.train.Checkpoints, "save", 3, 1_000_000),
         (RunLog, "write", 2, 0),
         (RunLog, "advance", 3, 0),
     ],

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from jvsc.report.measures import published
-from jvsc.report.record import RunRecord
 from jvsc.reproduce.drawings import draw_sweeps
 from jvsc.reproduce.plan import PlannedRun, planned_run
 from jvsc.reproduce.sections import Records, Section, gallery_section, words
 from jvsc.reproduce.tables import Compared, Table, cells, compare, large_differences, measure_table
+from jvsc.runs.report.measures import published
+from jvsc.runs.report.record import RunRecord
 
 SPARSE_METHODS = (
     "spike_and_slab",

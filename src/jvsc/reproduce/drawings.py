@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from jvsc.report.figures import style, write_figure
-from jvsc.report.record import RunRecord
 from jvsc.reproduce.tables import Compared
+from jvsc.runs.report.figures import style, write_figure
+from jvsc.runs.report.record import RunRecord
 
 
 def draw_dumbbells(columns: Mapping[str, Sequence[Compared]], path: Path) -> Path:

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from jvsc.report.comparison import draw_distributions
-from jvsc.report.measures import TABLE_1, TABLE_1_IWAE, TABLE_2
-from jvsc.report.record import RunRecord
 from jvsc.reproduce.drawings import draw_dumbbells, draw_ratios
 from jvsc.reproduce.plan import PlannedRun, planned_run
 from jvsc.reproduce.sections import (
@@ -23,6 +20,9 @@ from jvsc.reproduce.tables import (
     measure_table,
     ordering_table,
 )
+from jvsc.runs.report.comparison import draw_distributions
+from jvsc.runs.report.measures import TABLE_1, TABLE_1_IWAE, TABLE_2
+from jvsc.runs.report.record import RunRecord
 
 METHODS = tuple(TABLE_1)
 SAMPLE_COUNTS = (1, 20)

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from jvsc import main
-from jvsc.checkpoint import CONFIG_FILE, FREE_SECTIONS, read_config
-from jvsc.commandline import bundled_config, parse
-from jvsc.config import Config, differences
-from jvsc.divergence import read_divergences
 from jvsc.errors import DivergenceError, UserError
-from jvsc.evaluate import EVALUATION_FILE, evaluated_settings
-from jvsc.report.record import RunRecord, read_record
+from jvsc.runs.commandline import bundled_config, parse
+from jvsc.runs.config import Config, differences
+from jvsc.runs.divergence import read_divergences
+from jvsc.runs.evaluate import EVALUATION_FILE, evaluated_settings
+from jvsc.runs.report.record import RunRecord, read_record
+from jvsc.runs.workdir import CONFIG_FILE, FREE_SECTIONS, read_config
 
 # Seconds of one step of one seed and a batch of 100 (patches) or of one image (conv): its base, and
 # what each draw adds. Measured on two cores with JAX 0.10; a GPU is many times faster.

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from jvsc.report.record import RunRecord
 from jvsc.reproduce.drawings import draw_gallery
 from jvsc.reproduce.tables import Compared, Table, cells
+from jvsc.runs.report.record import RunRecord
 
 # Finished runs by their names.
 Records = Mapping[str, RunRecord]

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import kendalltau
 
-from jvsc.report.measures import ROWS, mean_of, written
-from jvsc.report.record import RunRecord
+from jvsc.runs.report.measures import ROWS, mean_of, written
+from jvsc.runs.report.record import RunRecord
 
 BY_NAME = {row.name: row for row in ROWS}
 # Where a difference to the paper begins to ask for an explanation.

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jvsc.solvers.lasso import check_lasso
-from jvsc.thresholds import soft_threshold
+from jvsc.solvers.soft_threshold import soft_threshold
 
 # Accelerators would round products to TensorFloat-32 or bfloat16, and the certificate be void.
 product: Callable[..., jax.Array] = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)

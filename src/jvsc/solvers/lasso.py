@@ -60,7 +60,7 @@ def lasso(
         from numba import get_num_threads
         from threadpoolctl import threadpool_limits
 
-        from jvsc.solvers.active_set import RELAXATION, solve_all
+        from jvsc.kernels.active_set import RELAXATION, solve_all
     except ImportError as error:
         raise UserError("lasso needs Numba: pip install 'jvsc[numba]', or use fista") from error
     data = np.asarray(data)

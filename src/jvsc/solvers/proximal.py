@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jvsc.thresholds import soft_threshold
+from jvsc.solvers.soft_threshold import soft_threshold
 
 
 class SparseCodes(NamedTuple):

@@ -1,0 +1,1 @@
+"""What a trained model makes of data: codes, and measures of them by many draws."""

@@ -1,0 +1,1 @@
+"""Features of images, in which Frechet distances are taken."""

@@ -1,0 +1,1 @@
+"""Code that is there for speed alone, each piece behind a plain function that it replaces."""

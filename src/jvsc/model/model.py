@@ -1,0 +1,110 @@
+"""What every method is to the rest of jvsc, whether its codes are drawn, solved for or encoded."""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Key
+
+from jvsc.model.networks import Generator
+from jvsc.model.objective import nonzero_fraction, squared_error
+from jvsc.model.parameters import Parameters, Statistics
+
+
+class StepMetrics(NamedTuple):
+    """What a training step reports, means over its batch.
+
+    Attributes:
+      loss: what the method descends: the encoder's loss of the samples (eq. 12); for codes of a
+        solver the data and L1 terms of objective (10); a sparse autoencoder's own loss.
+      mse: squared error per pixel.
+      kl: KL summed over the latents, in nats (zero without a posterior).
+      nonzero_fraction: share of latents that are not exactly zero.
+    """
+
+    loss: Float[Array, ""]
+    mse: Float[Array, ""]
+    kl: Float[Array, ""]
+    nonzero_fraction: Float[Array, ""]
+
+
+class Inference(NamedTuple):
+    """What a method infers of each datum.
+
+    Attributes:
+      codes: [B, K].
+      kl: divergence of the posterior from the prior, latent by latent, in nats; None for a method
+        without a posterior.
+    """
+
+    codes: Float[Array, "B K"]
+    kl: Float[Array, "B K"] | None = None
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A method, one of three kinds: `Variational`, `SolverCoded` and `SparseAutoencoder`."""
+
+    @property
+    def generator(self) -> Generator:
+        """From codes to data."""
+        ...
+
+    def init(self, key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+        """Initial parameters and statistics, functions of `key` alone."""
+        ...
+
+    def loss(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+        first: ArrayLike,
+    ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
+        """What training descends on a batch, the step's metrics, and the statistics after it.
+
+        Args:
+          parameters: of encoder, generator and prior.
+          statistics: theirs.
+          data: batch x, or a device's share of it.
+          key: the step's key.
+          step: steps done before it.
+          first: place of the first datum in the whole batch.
+        """
+        ...
+
+    def infer(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        keys: Key[Array, " B"],
+    ) -> Inference:
+        """Codes as a user gets them, of trained parameters; one key a datum for what is drawn."""
+        ...
+
+    def validation_loss(
+        self,
+        data: Float[Array, "B D"],
+        reconstruction: Float[Array, "B D"],
+        inferred: Inference,
+    ) -> Float[Array, " B"]:
+        """What each datum contributes to the loss that a run is validated by."""
+        ...
+
+
+def step_metrics(
+    loss: Float[Array, ""],
+    data: Float[Array, "B D"],
+    reconstruction: Float[Array, "B D"],
+    codes: Float[Array, "B K"],
+) -> StepMetrics:
+    """The metrics of a step that infers one code a datum and has no divergence."""
+    return StepMetrics(
+        loss=loss,
+        mse=jnp.mean(squared_error(data, reconstruction)),
+        kl=jnp.zeros(()),
+        nonzero_fraction=jnp.mean(nonzero_fraction(codes)),
+    )

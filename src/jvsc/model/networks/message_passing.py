@@ -1,0 +1,71 @@
+"""Approximate message passing as an encoder: Bayesian inference, with no parameters of its own."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from jvsc.errors import UserError
+from jvsc.model.gaussian_channel import laplacian_slab
+from jvsc.model.networks.base import Encoder, LinearGenerativeModel, Parameters, Statistics
+from jvsc.model.thresholding import Heads
+
+
+def message_passing_encoder(
+    num_latents: int, prior: dict[str, float], num_steps: int = 8
+) -> Encoder:
+    """Approximate message passing (Donoho, Maleki & Montanari 2009) with the Bayes denoiser.
+
+    Each step observes every latent through a Gaussian channel, c = s + z A^T, whose variance is the
+    noise's and that of what the other latents leave uncertain; z is the residual with Onsager's
+    term. So the posterior's probabilities are calibrated where atoms are many and incoherent. The
+    dictionary, the noise and the prior are read; there are no parameters of its own.
+
+    Args:
+      num_latents: K.
+      prior: the posterior's heads, with `gate`, `loc` and `log_scale` among them.
+      num_steps: L.
+
+    Raises:
+      UserError: if `num_steps` is not positive, or the posterior has no gate.
+    """
+    if num_steps < 1:
+        raise UserError(f"encoder.steps is {num_steps}; give a positive number")
+    if set(prior) != {"loc", "log_scale", "gate"}:
+        raise UserError(
+            "encoder.name=message_passing is for method=inferred_threshold; give another encoder"
+        )
+
+    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+        del key
+        return {}, {}
+
+    def apply(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        training: bool,
+        generative: LinearGenerativeModel | None = None,
+    ) -> tuple[Heads, Statistics]:
+        del parameters, training
+        assert generative is not None  # a generator that is a network is refused before
+        dictionary, prior_scale = generative.dictionary, generative.prior_scale
+        num_features = data.shape[1]
+        code = jnp.zeros((data.shape[0], num_latents), data.dtype)
+        probability = jax.nn.sigmoid(generative.prior_log_odds)
+        variance = jnp.full_like(code, 1.0) * probability * 2 * prior_scale**2
+        residual, uncertain, loc, slab, gate = data, jnp.zeros(()), code, code, code
+        for step in range(num_steps):
+            channel = generative.noise_variance + jnp.sum(variance, 1, keepdims=True) / num_features
+            if step:
+                onsager = residual * uncertain / num_features
+                residual = data - code @ dictionary + onsager
+            observed = code + residual @ dictionary.T
+            log_odds, loc, slab = laplacian_slab(observed, channel, prior_scale)
+            gate = log_odds + generative.prior_log_odds
+            active = jax.nn.sigmoid(gate)
+            code = active * loc
+            variance = active * (slab + loc**2) - code**2
+            uncertain = jnp.sum(variance, 1, keepdims=True) / channel
+        return {"loc": loc, "log_scale": 0.5 * jnp.log(slab / 2), "gate": gate}, statistics
+
+    return Encoder(init, apply, reads_dictionary=True)

@@ -1,0 +1,145 @@
+"""An encoder that explains away: some steps of inference under the model itself, as one network."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from jvsc.errors import UserError
+from jvsc.model.gaussian_channel import laplacian_slab
+from jvsc.model.networks.base import Encoder, LinearGenerativeModel, Parameters, Statistics
+from jvsc.model.thresholding import Heads
+
+# Where the learned numbers of each step begin.
+STEP_SIZE, MOMENTUM = 0.3, 0.3
+
+
+def unrolled_encoder(
+    num_features: int,
+    num_latents: int,
+    prior: dict[str, float],
+    num_steps: int = 10,
+    corrects: bool = False,
+) -> Encoder:
+    """Steps towards what explains the data, each followed by the prior's own shrinkage, learned.
+
+    From s = 0 a step is u = s + t (x - s A) (A + W)^T + m (s - s'), with s' the step before, which
+    is taken as a noisy observation of the latents: its posterior under the prior
+    (`gaussian_channel.laplacian_slab`) gives the gate, the location and the next s = sigmoid(gate)
+    loc. The observation's variance is the noise's and what the other latents leave uncertain,
+    sum_k Var s_k / D, times a factor. The form is that of learned shrinkage with momentum (Gregor &
+    LeCun 2010); the shrinkage is the posterior mean, as in message passing (Donoho et al. 2009).
+    The dictionary is read, but not trained through the encoder.
+
+    Learned are t, m and the factor of the variance, one number for each step, and at the end a
+    factor and an offset of the gate and a factor of the scale for each latent. With `corrects` they
+    are t and the factor for each latent and step, and W.
+
+    Args:
+      num_features: D.
+      num_latents: K.
+      prior: the posterior's heads, with the values at which they are the prior. `loc`, `gate`,
+        `log_spike` (the gate's log-sigmoid), `log_scale` and `log_variance` are the last step's.
+        Without a gate among them, all but `loc` follow its log-sigmoid by a learned slope instead,
+        as their size decides which latents are in use.
+      num_steps: L.
+      corrects: whether each step has a matrix W [K, D] of its own, from zero.
+
+    Raises:
+      UserError: if `num_steps` is not positive.
+    """
+    if num_steps < 1:
+        raise UserError(f"encoder.steps is {num_steps}; give a positive number")
+    sloped = () if "gate" in prior else tuple(name for name in prior if name != "loc")
+
+    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+        del key  # nothing is random
+        width = num_latents if corrects else 1
+        parameters: Parameters = {
+            "step_size": jnp.full((num_steps, width), STEP_SIZE, jnp.float32),
+            "momentum": jnp.full((num_steps, 1), 0.0 if corrects else MOMENTUM, jnp.float32),
+            "log_variance_factor": jnp.zeros((num_steps, width), jnp.float32),
+            "log_gate_factor": jnp.zeros(num_latents, jnp.float32),
+            "gate_offset": jnp.zeros(num_latents, jnp.float32),
+            "log_scale_factor": jnp.zeros(num_latents, jnp.float32),
+        }
+        if corrects:
+            shape = (num_steps, num_features, num_latents)
+            parameters["correction"] = jnp.zeros(shape, jnp.float32)
+        for name in sloped:
+            parameters[f"{name}_offset"] = jnp.full(num_latents, prior[name], jnp.float32)
+            parameters[f"{name}_slope"] = jnp.zeros(num_latents, jnp.float32)
+        return parameters, {}
+
+    def apply(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        training: bool,
+        generative: LinearGenerativeModel | None = None,
+    ) -> tuple[Heads, Statistics]:
+        del training
+        assert generative is not None  # a generator that is a network is refused before
+        correlate = _residual_correlation(data, generative.dictionary, parameters)
+        limit = jnp.linalg.norm(data, axis=1, keepdims=True)
+        zeros = jnp.zeros((data.shape[0], num_latents), data.dtype)
+        code, before, loc, gate, variance = zeros, zeros, zeros, zeros, zeros
+        probability = jax.nn.sigmoid(generative.prior_log_odds)
+        uncertain = num_latents * probability * 2 * generative.prior_scale**2
+        for step in range(num_steps):
+            observed = parameters["step_size"][step] * correlate(code, step)
+            if step:
+                observed += code + parameters["momentum"][step] * (code - before)
+            # No latent of a unit-norm atom needs more; steps that are too long would diverge.
+            observed = jnp.clip(observed, -limit, limit)
+            channel = generative.noise_variance + uncertain / num_features
+            log_odds, loc, variance = laplacian_slab(
+                observed,
+                channel * jnp.exp(parameters["log_variance_factor"][step]),
+                generative.prior_scale,
+            )
+            gate = log_odds + generative.prior_log_odds
+            active = jax.nn.sigmoid(gate)
+            before, code = code, active * loc
+            uncertain = jnp.sum(active * (variance + loc**2) - code**2, axis=1, keepdims=True)
+        gate = jnp.exp(parameters["log_gate_factor"]) * gate + parameters["gate_offset"]
+        log_scale = 0.5 * jnp.log(variance / 2) + parameters["log_scale_factor"]
+        heads = {
+            "loc": loc,
+            "gate": gate,
+            "log_spike": jax.nn.log_sigmoid(gate),
+            "log_scale": log_scale,
+            "log_variance": 2 * log_scale + math.log(2),
+        }
+        for name in sloped:
+            slope = parameters[f"{name}_slope"] * heads["log_spike"]
+            heads[name] = parameters[f"{name}_offset"] + slope
+        return {name: heads[name] for name in prior}, statistics
+
+    return Encoder(init, apply, reads_dictionary=True)
+
+
+def _residual_correlation(
+    data: Float[Array, "B D"], dictionary: Float[Array, "K D"], parameters: Parameters
+) -> Callable[[Float[Array, "B K"], int], Float[Array, "B K"]]:
+    """`(codes, step) -> (x - s A) (A + W)^T`, by the Gram matrix where that is less work.
+
+    Args:
+      data: x.
+      dictionary: A.
+      parameters: with the correction W of each step, if there is one.
+    """
+    num_latents, num_features = dictionary.shape
+    correction = parameters.get("correction")
+    if correction is None and num_latents <= 2 * num_features:
+        correlation, gram = data @ dictionary.T, dictionary @ dictionary.T
+        return lambda codes, step: correlation - codes @ gram if step else correlation
+
+    def correlate(codes: Float[Array, "B K"], step: int) -> Float[Array, "B K"]:
+        residual = data - codes @ dictionary if step else data
+        kernel = dictionary.T if correction is None else dictionary.T + correction[step]
+        return residual @ kernel
+
+    return correlate

@@ -1,0 +1,325 @@
+"""Variational sparse coding (section 3 of the paper): an encoder infers a posterior over codes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Key
+
+from jvsc.model.empirical_bayes import NOISE, EmpiricalBayes, prior_heads
+from jvsc.model.model import Inference, StepMetrics
+from jvsc.model.networks import Encoder, Generator, LinearGenerativeModel
+from jvsc.model.objective import (
+    EncoderTerms,
+    encoder_objective,
+    frobenius_term,
+    nonzero_fraction,
+    scale_gradient,
+    sparse_coding_objective,
+    squared_error,
+)
+from jvsc.model.parameters import Parameters, Statistics
+from jvsc.model.posteriors import Annealing, InferredThreshold, Posterior
+from jvsc.model.posteriors.base import slab_of_prior
+from jvsc.model.posteriors.inferred_threshold import PRIOR_LOG_ODDS, PRIOR_LOG_SCALE
+from jvsc.model.sampling import Sampling, choose, combine, datum_keys, draw, first_draws, weights
+from jvsc.model.thresholding import Heads
+
+FULL_NOISE = Annealing()
+Code = Literal["best_draw", "deterministic"]
+
+
+@dataclass(frozen=True)
+class Variational:
+    """Encoder, posterior and generator, and how they are trained.
+
+    Attributes:
+      generator: from codes to data.
+      posterior: the family of posteriors.
+      encoder: from data to the posterior's heads.
+      sampling: how J samples count: "max" (eq. 9), "avg" (eq. 7) or "iwae"; or "exact", eq. 7
+        for J to infinity, in closed form, of a dictionary.
+      num_samples: J.
+      kl_weight: beta.
+      kl_warmup: step -> factor of beta in training.
+      frobenius: weight of the dictionary's norm; zero for a generator that is a network.
+      annealing: step -> warm-up and temperature in training.
+      final_annealing: what codes are inferred with.
+      sampling_chunk: draws of a datum held in memory at once; all by default.
+      penalty: lambda of objective (10), which a dictionary's codes are validated by.
+      code: what a user gets as the code: the best of J draws, or the deterministic one.
+      empirical_bayes: how noise and prior are found, which then replace `kl_weight`; None where
+        they are the posterior's constants.
+    """
+
+    generator: Generator
+    posterior: Posterior
+    encoder: Encoder
+    sampling: Sampling = "max"
+    num_samples: int = 1
+    kl_weight: float = 1e-2
+    kl_warmup: Callable[[Int[Array, ""]], ArrayLike] | None = None
+    frobenius: float = 0.0
+    annealing: Callable[[Int[Array, ""]], Annealing] = lambda step: FULL_NOISE
+    final_annealing: Annealing = FULL_NOISE
+    sampling_chunk: int | None = None
+    penalty: float = 20.0
+    code: Code = "best_draw"
+    empirical_bayes: EmpiricalBayes | None = None
+
+    def init(self, key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+        """Initial parameters and statistics, functions of `key` alone."""
+        encoder_key, generator_key = jax.random.split(key)
+        encoder = self.encoder.init(encoder_key)
+        generator = self.generator.init(generator_key)
+        prior = None
+        if self.empirical_bayes is not None:
+            assert isinstance(self.posterior, InferredThreshold)
+            prior = self.empirical_bayes.init(self.posterior)
+        return Parameters(encoder[0], generator[0]), Statistics(encoder[1], generator[1], prior)
+
+    def heads(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        training: bool = False,
+    ) -> tuple[Heads, Any]:
+        """Posterior parameters of each datum, [B, K] a head, and the encoder's new statistics."""
+        generative = None
+        if self.encoder.reads_dictionary:
+            generative = self.generative_model(parameters, statistics)
+        heads, encoder_statistics = self.encoder.apply(
+            parameters.encoder, statistics.encoder, data, training, generative
+        )
+        if statistics.prior is not None:
+            heads = heads | prior_heads(statistics.prior, heads["loc"])
+        return heads, encoder_statistics
+
+    def generative_model(
+        self, parameters: Parameters, statistics: Statistics
+    ) -> LinearGenerativeModel:
+        """Dictionary, noise and prior as an encoder may read them, without a gradient."""
+        dictionary = jax.lax.stop_gradient(parameters.generator)
+        weight = self.bound_weight(statistics, dictionary.shape[1])
+        noise_variance = jnp.asarray(weight * dictionary.shape[1] / 2, jnp.float32)
+        if statistics.prior is not None:
+            scale = jnp.exp(statistics.prior[PRIOR_LOG_SCALE])
+            return LinearGenerativeModel(
+                dictionary, noise_variance, scale, statistics.prior[PRIOR_LOG_ODDS]
+            )
+        scale, log_odds = slab_of_prior(self.posterior)
+        return LinearGenerativeModel(
+            dictionary, noise_variance, jnp.float32(scale), jnp.float32(log_odds)
+        )
+
+    def bound_weight(self, statistics: Statistics, num_features: int) -> float | Float[Array, ""]:
+        """beta, which is 2 sigma^2 / D of the noise's variance where that is found."""
+        if statistics.prior is None:
+            return self.kl_weight
+        return 2 * jnp.exp(statistics.prior[NOISE]) / num_features
+
+    def generate(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        codes: Float[Array, "*B K"],
+        training: bool = False,
+    ) -> tuple[Float[Array, "*B D"], Any]:
+        """Data of codes, and the generator's new statistics."""
+        return self.generator.apply(parameters.generator, statistics.generator, codes, training)
+
+    def best_draws(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        heads: Heads,
+        keys: Key[Array, " B"],
+        annealing: Annealing,
+        chunk: int | None = None,
+        training: bool = False,
+    ) -> Float[Array, "1 B K"]:
+        """The code of the highest ELBO among J draws of each datum (eq. 9), drawn with gradient.
+
+        The divergence is the same for all draws of a datum, so the squared error decides. In
+        training, a generator that normalises by the batch does so over the draws of a chunk.
+
+        Args:
+          parameters: of encoder and generator.
+          statistics: theirs.
+          data: x.
+          heads: posterior parameters of x.
+          keys: one key a datum.
+          annealing: warm-up and temperature.
+          chunk: draws held in memory at once; all by default.
+          training: whether batch normalisation takes the statistics of the draws.
+
+        Returns:
+          The chosen codes, with a leading axis of one for J.
+        """
+        stopped = jax.lax.stop_gradient(parameters)
+
+        def loss(codes: Float[Array, "J B K"]) -> Float[Array, "J B"]:
+            return squared_error(data, self.generate(stopped, statistics, codes, training)[0])
+
+        sample = self.posterior.sample
+        chosen = choose(sample, loss, keys, heads, self.num_samples, annealing, chunk)
+        return draw(sample, keys, heads, chosen[None], annealing)
+
+    def loss(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+        first: ArrayLike,
+    ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
+        """`bound` with the annealing of a step (see `Model.loss`)."""
+        warmup = 1.0 if self.kl_warmup is None else jnp.asarray(self.kl_warmup(step))
+        annealing = self.annealing(step)
+        return self.bound(parameters, statistics, data, key, annealing, first, warmup, step)
+
+    def bound(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        key: Key[Array, ""],
+        annealing: Annealing,
+        first: ArrayLike = 0,
+        kl_warmup: float | Float[Array, ""] = 1.0,
+        step: Int[Array, ""] | int = 0,
+    ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
+        """Loss of encoder and generator on a batch (eq. 11 and 12, with eq. 7 or 9 over J samples).
+
+        Both descend mean_d (x_d - x_hat_d)^2 + beta KL. A dictionary descends 0.5 ||x - s A||^2 +
+        frobenius ||A||_F^2 of the same samples: D/2 times that gradient, and the norm's.
+
+        Args:
+          parameters: of encoder and generator.
+          statistics: their running averages.
+          data: batch x, or a device's share of it.
+          key: the step's key.
+          annealing: warm-up and temperature at this step.
+          first: place of the first datum in the whole batch.
+          kl_warmup: factor of beta at this step.
+          step: steps done, for what `empirical_bayes` finds.
+
+        Returns:
+          The loss, and the step's metrics and new statistics. The loss of a dictionary is of use
+          for its gradient only.
+        """
+        heads, encoder_statistics = self.heads(parameters, statistics, data, training=True)
+        kl = self.posterior.kl(heads)
+        weight = self.bound_weight(statistics, data.shape[1]) * kl_warmup
+        scaled = parameters._replace(
+            generator=scale_gradient(parameters.generator, self.generator.loss_scale)
+        )
+        if self.sampling == "exact":
+            terms, nonzeros, generator_statistics = self._expected_terms(
+                scaled, statistics, data, heads, kl, annealing, weight
+            )
+        else:
+            terms, nonzeros, generator_statistics = self._drawn_terms(
+                parameters, scaled, statistics, data, heads, kl, key, annealing, first, weight
+            )
+        losses = terms.total()
+        loss = jnp.mean(combine(losses, self.sampling))
+        share = weights(losses, self.sampling)
+        squared_errors = jnp.sum(share * terms.squared_error, axis=0)
+        metrics = StepMetrics(
+            loss=loss,
+            mse=jnp.mean(squared_errors),
+            kl=jnp.mean(jnp.sum(kl, axis=-1)),
+            nonzero_fraction=jnp.mean(jnp.sum(share * nonzeros, axis=0)),
+        )
+        if self.frobenius:
+            loss += frobenius_term(parameters.generator, self.frobenius)
+        prior = statistics.prior
+        if self.empirical_bayes is not None:
+            prior = self._updated_prior(statistics, heads, squared_errors, step)
+        return loss, (metrics, Statistics(encoder_statistics, generator_statistics, prior))
+
+    def _drawn_terms(
+        self, parameters, scaled, statistics, data, heads, kl, key, annealing, first, weight
+    ) -> tuple[EncoderTerms, Float[Array, "J B"], Any]:
+        """Terms of eq. 12 and share of non-zeros of J draws, or of the chosen one."""
+        keys = datum_keys(key, data.shape[0], first)
+        if self.sampling == "max":
+            codes = self.best_draws(
+                parameters, statistics, data, heads, keys, annealing, self.sampling_chunk, True
+            )
+        else:
+            numbers = first_draws(self.num_samples, data.shape[0])
+            codes = draw(self.posterior.sample, keys, heads, numbers, annealing)
+        reconstruction, generator_statistics = self.generate(scaled, statistics, codes, True)
+        terms = encoder_objective(data, reconstruction, kl, weight)
+        return terms, nonzero_fraction(codes), generator_statistics
+
+    def _expected_terms(
+        self, scaled, statistics, data, heads, kl, annealing, weight
+    ) -> tuple[EncoderTerms, Float[Array, "1 B"], Any]:
+        """Their expectation under the posterior, with a leading axis of one for J.
+
+        E ||x - s A||^2 = ||x - m A||^2 + sum_k v_k ||A_k||^2, with means m and variances v.
+        """
+        mean, variance = self.posterior.moments(heads, annealing)
+        reconstruction, generator_statistics = self.generate(scaled, statistics, mean, True)
+        terms = encoder_objective(data, reconstruction, kl, weight)
+        energy = jnp.sum(scaled.generator**2, axis=-1)
+        spread = variance @ energy / data.shape[1]
+        terms = EncoderTerms((terms.squared_error + spread)[None], terms.kl)
+        probability = self.posterior.support_probability(heads)
+        if self.code == "deterministic":
+            nonzeros = jnp.mean(probability > 0.5, axis=-1, dtype=jnp.float32)
+        else:
+            nonzeros = jnp.mean(probability, axis=-1)
+        return terms, nonzeros[None], generator_statistics
+
+    def _updated_prior(
+        self,
+        statistics: Statistics,
+        heads: Heads,
+        squared_errors: Float[Array, " B"],
+        step: Int[Array, ""] | int,
+    ) -> dict[str, Float[Array, ""]]:
+        """Noise and prior after a batch."""
+        assert self.empirical_bayes is not None
+        assert isinstance(self.posterior, InferredThreshold)
+        return self.empirical_bayes.update(
+            statistics.prior, self.posterior, heads, squared_errors, jnp.asarray(step)
+        )
+
+    def infer(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        keys: Key[Array, " B"],
+    ) -> Inference:
+        """The code of each datum, by draws or without one, and its posterior's divergence."""
+        heads, _ = self.heads(parameters, statistics, data)
+        if self.code == "deterministic":
+            return Inference(self.posterior.deterministic_code(heads), self.posterior.kl(heads))
+        codes = self.best_draws(
+            parameters, statistics, data, heads, keys, self.final_annealing, self.sampling_chunk
+        )[0]
+        return Inference(codes, self.posterior.kl(heads))
+
+    def validation_loss(
+        self,
+        data: Float[Array, "B D"],
+        reconstruction: Float[Array, "B D"],
+        inferred: Inference,
+    ) -> Float[Array, " B"]:
+        """Objective (10) with a dictionary, the encoder's loss (12) with a network."""
+        if self.generator.is_dictionary:
+            objective = sparse_coding_objective(data, reconstruction, inferred.codes, self.penalty)
+            return objective.total()
+        assert inferred.kl is not None
+        return encoder_objective(data, reconstruction, inferred.kl, self.kl_weight).total()

@@ -1,0 +1,1 @@
+"""Whatever lives in a workdir: settings, training, checkpoints, evaluation, export, reports."""

@@ -1,0 +1,202 @@
+"""The command line: flags in, validated settings out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jvsc.errors import UserError
+from jvsc.runs.config import Config, flatten, make_config, nearest_key
+from jvsc.runs.workdir import FREE_SECTIONS, read_config
+
+DEFAULT_CONFIG = "patches.py:thresholded_laplacian,demo"
+MODEL_MODES = ("encode", "decode", "export")
+MODES = ("train", "evaluate", "compare", *MODEL_MODES)
+USAGE = """\
+python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR]
+                    [--mode=train|evaluate|compare|encode|decode|export]
+                    [--workdirs=DIR,DIR] [--input=FILE] [--output=FILE] [--seed=N]
+                    [--distributed] [--config.KEY=VALUE ...]
+
+  --config     settings, such as configs/patches.py:thresholded_laplacian;
+               by default a short demonstration on photographs that come with the installation
+  --workdir    where the run lives: the same command continues it (default runs/demo)
+  --mode       train (then evaluate), evaluate a run that has been trained, or compare several;
+               encode data into sparse codes, decode codes, or export the trained model
+  --workdirs   the runs to compare; the page goes to --workdir
+  --input      encode: data, as .npy, .npz, .safetensors or a folder of them; decode: codes.npz
+  --output     encode: codes.npz, scipy.sparse's; decode: X.npy; export: a folder for jvsc.load
+  --seed       which of the run's seeds encodes, decodes or is exported (default the first)
+  --distributed
+               join the other processes of this run: by SLURM, GKE or a TPU pod, or by
+               JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
+  --config.KEY one setting, such as --config.num_samples=20 or --config.data.path=IMAGES.mat"""
+
+
+class Command(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+      mode: one of `MODES`, or "help".
+      workdir: the run's directory.
+      config: the run's settings.
+      workdirs: the runs to compare.
+      distributed: whether other processes train the run too.
+      source: the file to encode or decode.
+      target: what is written.
+      seed: which seed of the run; None for the first that did not diverge.
+    """
+
+    mode: str
+    workdir: Path
+    config: Config
+    workdirs: tuple[Path, ...] = ()
+    distributed: bool = False
+    source: Path = Path()
+    target: Path = Path()
+    seed: int | None = None
+
+
+def bundled_config(name: str) -> str:
+    """Path of a config file that ships with jvsc: in the wheel, or beside `src/` in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "configs"
+    folder = installed if installed.is_dir() else package.parent.parent / "configs"
+    return str(folder / name)
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Understands a command line.
+
+    Args:
+      arguments: without the program's name.
+
+    Raises:
+      UserError: one line naming the flag or key, what was given and what is allowed.
+    """
+    values, config_flag = _parse_flags(arguments)
+    workdir = Path(values.workdir or "runs/demo").expanduser()
+    if values.help:
+        return Command("help", workdir, Config())
+    if values.mode == "compare":
+        return Command(
+            "compare", Path(values.workdir or "runs/comparison"), Config(), _runs(values)
+        )
+    overrides = config_flags.get_override_values(config_flag)
+    if values.mode == "evaluate":
+        return Command("evaluate", workdir, _evaluated_config(workdir, overrides))
+    if values.mode in MODEL_MODES:
+        return _model_command(values, overrides)
+    if not values.workdir and any(_names_config(argument) for argument in arguments):
+        raise UserError("--workdir is missing; give a directory for the run, such as runs/first")
+    settings: ConfigDict = values.config
+    # One follows from the other: the one that was asked for replaces the config file's.
+    for asked, replaced in (("sparsity", "threshold"), ("threshold", "sparsity")):
+        if asked in overrides and replaced not in overrides:
+            with settings.ignore_type():
+                settings[replaced] = None
+    config = make_config(settings.to_dict())
+    return Command("train", workdir, config, distributed=values.distributed)
+
+
+def _model_command(values: flags.FlagValues, overrides: dict[str, Any]) -> Command:
+    """What is asked of a trained model: its settings are stored with it."""
+    needed = ("workdir", "output") if values.mode == "export" else ("workdir", "input", "output")
+    for name in needed:
+        if not values[name].value:
+            raise UserError(f"--{name} is missing; --mode={values.mode} needs it (see --help)")
+    workdir = Path(values.workdir).expanduser()
+    config = _evaluated_config(workdir, overrides)
+    source, target = (Path(path or "").expanduser() for path in (values.input, values.output))
+    return Command(values.mode, workdir, config, source=source, target=target, seed=values.seed)
+
+
+def _runs(values: flags.FlagValues) -> tuple[Path, ...]:
+    """The runs to compare; the last parts of their paths name them."""
+    runs = tuple(Path(part).expanduser() for part in values.workdirs if part)
+    if not runs:
+        raise UserError("--workdirs is missing; give evaluated runs, such as runs/a,runs/b")
+    if len({run.name for run in runs}) != len(runs):
+        raise UserError("--workdirs: two runs end in the same name; rename one of them")
+    return runs
+
+
+def _names_config(argument: str) -> bool:
+    return argument.lstrip("-").split("=")[0] == "config"
+
+
+def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
+    values = flags.FlagValues()
+    arguments = [_with_bundled_config(argument) for argument in arguments]
+    # First, since the flag library reads the default file's keys as it is defined.
+    _check_arguments(arguments)
+    line = ["jvsc", *arguments]
+    config_flags.DEFINE_config_file(
+        "config", bundled_config(DEFAULT_CONFIG), flag_values=values, sys_argv=line
+    )
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_list("workdirs", [], "", flag_values=values)
+    flags.DEFINE_string("input", None, "", flag_values=values)
+    flags.DEFINE_string("output", None, "", flag_values=values)
+    flags.DEFINE_integer("seed", None, "", flag_values=values)
+    flags.DEFINE_enum("mode", "train", MODES, "", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "", flag_values=values)
+    flags.DEFINE_bool("help", False, "", short_name="h", flag_values=values)
+    try:
+        rest = values(line)
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(f"unknown flag --{error.flagname}; --help lists the flags") from None
+    except Exception as error:  # a config file is Python and may raise anything
+        raise UserError(_reason(error)) from None
+    if len(rest) > 1:
+        raise UserError(f"unknown argument {rest[1]!r}; settings are given as --config.KEY=VALUE")
+    return values, values["config"]
+
+
+def _with_bundled_config(argument: str) -> str:
+    """The argument, with configs/NAME.py as jvsc ships it where the working directory has none."""
+    flag, _, value = argument.partition("=")
+    file, colon, settings = value.partition(":")
+    if not _names_config(argument) or Path(file).parent != Path("configs") or Path(file).is_file():
+        return argument
+    shipped = Path(bundled_config(Path(file).name))
+    return f"{flag}={shipped}{colon}{settings}" if shipped.is_file() else argument
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Says better than the flag library what is wrong with a config file's name or a key's."""
+    known = flatten(Config().model_dump())
+    for argument in arguments:
+        name, _, value = argument.lstrip("-").partition("=")
+        key = name.removeprefix("config.")
+        if key != name and key not in known:
+            raise UserError(f"unknown key {key!r}; {nearest_key(key)}")
+        if name == "config" and value and not Path(value.split(":")[0]).is_file():
+            shipped = sorted(Path(bundled_config("")).glob("*.py"))
+            names = ", ".join(f"configs/{file.name}" for file in shipped)
+            raise UserError(f"--config={value}: there is no such file; jvsc brings {names}")
+
+
+def _reason(error: BaseException) -> str:
+    """The user's mistake that an error grew from, or the error's own words, in one line."""
+    mistake, cause = error, error
+    while cause := cause.__cause__ or cause.__context__:
+        if isinstance(cause, UserError):
+            mistake = cause
+    return " ".join(str(mistake).split())
+
+
+def _evaluated_config(workdir: Path, overrides: dict[str, Any]) -> Config:
+    """The run's own settings, with what an evaluation may change."""
+    settings = read_config(workdir).model_dump()
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        if section not in FREE_SECTIONS:
+            raise UserError(
+                f"--config.{key} cannot change in an evaluation; only "
+                f"{', '.join(f'{name}.*' for name in FREE_SECTIONS)} can"
+            )
+        settings[section][name] = value
+    return make_config(settings)

@@ -1,0 +1,78 @@
+"""Losses that became non-finite: found, told, and recorded as a run's result."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from jvsc.model.model import StepMetrics
+from jvsc.model.parameters import Parameters
+from jvsc.runs.workdir import write_atomically
+
+DIVERGENCE_FILE = "divergence.json"
+
+
+def find_divergence(
+    metrics: StepMetrics, parameters: Parameters, seeds: tuple[int, ...], first_step: int
+) -> dict[int, Any]:
+    """Where the loss of each seed first was not a number or infinite.
+
+    The epoch's last step has no loss after it, so its parameters tell whether it went well.
+
+    Args:
+      metrics: of each step of an epoch, [S, steps].
+      parameters: after the epoch, with a leading axis S.
+      seeds: the S seeds.
+      first_step: the epoch's first step.
+
+    Returns:
+      For each seed that diverged, the step and the terms of the loss that were not finite in it.
+    """
+    terms = {"reconstruction (mse)": np.asarray(metrics.mse), "KL": np.asarray(metrics.kl)}
+    finite = np.isfinite(np.asarray(metrics.loss))
+    whole = np.asarray(_are_finite(parameters))
+    found = {}
+    for index, seed in enumerate(seeds):
+        if not finite[index].all():
+            step = int(np.argmin(finite[index]))
+            bad = [name for name, values in terms.items() if not np.isfinite(values[index, step])]
+            found[seed] = {"step": first_step + step, "terms": bad or ["loss"]}
+        elif not whole[index]:
+            found[seed] = {"step": first_step + finite.shape[1] - 1, "terms": ["gradient"]}
+    return found
+
+
+@jax.jit
+def _are_finite(parameters: Parameters) -> Bool[Array, " S"]:
+    """Whether all parameters of each seed are finite."""
+    flags = [
+        jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
+        for leaf in jax.tree.leaves(parameters)
+    ]
+    return jnp.stack(flags).all(axis=0)
+
+
+def describe(diverged: dict[int, Any]) -> str:
+    """One line that says which seed diverged, at which step and in which term."""
+    return "; ".join(
+        f"seed {seed}: the loss is not finite at step {record['step']}, in its "
+        f"{' and '.join(record['terms'])}"
+        for seed, record in diverged.items()
+    )
+
+
+def write_divergences(workdir: Path, diverged: dict[int, Any]) -> None:
+    """Records which seeds of a run diverged, and where."""
+    write_atomically(workdir / DIVERGENCE_FILE, json.dumps(diverged, indent=2) + "\n")
+
+
+def read_divergences(workdir: Path) -> dict[int, Any]:
+    """The seeds of a run that diverged; empty where none did."""
+    file = workdir / DIVERGENCE_FILE
+    if not file.exists():
+        return {}
+    return {int(seed): record for seed, record in json.loads(file.read_text()).items()}

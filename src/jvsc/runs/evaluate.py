@@ -1,0 +1,165 @@
+"""A trained state and data to evaluation.json: the paper's measures, one value a seed."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from jvsc.data import Dataset
+from jvsc.evaluation.inference import Inferred, inference_key
+from jvsc.model.model import Model
+from jvsc.model.parameters import Parameters, Statistics
+from jvsc.runs.config import Config
+from jvsc.runs.divergence import read_divergences
+from jvsc.runs.evaluation_store import EvaluationStore
+from jvsc.runs.factories import build_dataset
+from jvsc.runs.factories.models import build_infer
+from jvsc.runs.measures import MEASURES, Compute, Subject
+from jvsc.runs.restore import restore_state, seed_variables
+from jvsc.runs.workdir import write_atomically
+from jvsc.training.state import TrainState
+
+EVALUATION_FILE = "evaluation.json"
+SECONDS_FILE = "evaluation_seconds.json"
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+      report: what evaluation.json holds.
+      model: encoder, posterior and generator.
+      parameters: of the first seed that did not diverge, or of the first.
+      statistics: of the same seed.
+      inferred: codes of the same seed; None if all seeds diverged.
+    """
+
+    report: dict[str, Any]
+    model: Model
+    parameters: Parameters
+    statistics: Statistics
+    inferred: Inferred | None
+
+
+def evaluate_run(
+    config: Config, workdir: Path, dataset: Dataset | None = None, console: Console | None = None
+) -> Evaluation:
+    """Evaluates the newest checkpoint of a run and writes evaluation.json.
+
+    An evaluation that was killed goes on with the measures that it had not finished.
+
+    Args:
+      config: the run's settings.
+      workdir: the run's.
+      dataset: its data; loaded unless given.
+      console: told each measure's time; nothing by default.
+
+    Raises:
+      UserError: if the run has no checkpoint yet.
+    """
+    dataset = dataset or build_dataset(config)
+    model, state = restore_state(config, workdir, dataset.train.shape[1])
+    diverged = read_divergences(workdir)
+    report = describe_run(config, state, dataset, diverged)
+    store = EvaluationStore(workdir, report)
+    data = dataset.validation[: config.eval.num_validation]
+    infer, key = build_infer(config, model), inference_key(config.eval.seed)
+    made = {name: make(config, model, dataset) for name, make in MEASURES.items()}
+    measures = {name: compute for name, compute in made.items() if compute is not None}
+    rows: list[dict[str, Any]] = []
+    seconds: list[dict[str, float]] = []
+    shown, inferred = 0, None
+    for index, seed in enumerate(config.seeds):
+        if seed in diverged:
+            rows.append({})
+            seconds.append({})
+            continue
+        variables = seed_variables(state, index)
+        found = infer(*variables, data, key)
+        subject = Subject(*variables, data, found, key)
+        values, times = measure_seed(subject, seed, measures, store, console)
+        rows.append(values)
+        seconds.append(times)
+        if inferred is None:
+            shown, inferred = index, found
+    report |= {"num_validation": len(data), "metrics": by_name(rows)}
+    # Apart, so that evaluation.json is the same however often it is made.
+    for name, content in {EVALUATION_FILE: report, SECONDS_FILE: by_name(seconds)}.items():
+        text = json.dumps(content, indent=2, allow_nan=False)
+        write_atomically(workdir / name, text + "\n")
+    store.clear()
+    return Evaluation(report, model, *seed_variables(state, shown), inferred)
+
+
+def read_evaluation_seconds(workdir: Path) -> float:
+    """How long the measures of a run's evaluation took in all; zero if it is not known."""
+    try:
+        seconds = json.loads((workdir / SECONDS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
+    return sum(value for values in seconds.values() for value in values if value)
+
+
+def measure_seed(
+    subject: Subject,
+    seed: int,
+    measures: dict[str, Compute],
+    store: EvaluationStore,
+    console: Console | None,
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Every measure of one seed that is not in the store: their values, each group's seconds."""
+    values: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    for name, compute in measures.items():
+        entry = store.get(f"{seed}/{name}")
+        told = "as a killed evaluation left it"
+        if entry is None:
+            start = time.perf_counter()
+            found = {key: _finite(value) for key, value in compute(subject).items()}
+            entry = store.put(f"{seed}/{name}", found, round(time.perf_counter() - start, 2))
+            told = f"{entry['seconds']:.1f} s"
+        values |= entry["values"]
+        seconds[name] = entry["seconds"]
+        if console is not None:
+            console.print(f"measured seed {seed}, {name}: {told}", highlight=False)
+    return values, seconds
+
+
+def by_name(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """One list a measure with an entry a seed; null where a seed has none."""
+    names = max(rows, key=len) or {"validation_loss": None}
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def describe_run(
+    config: Config, state: TrainState, dataset: Dataset, diverged: dict[int, Any]
+) -> dict[str, Any]:
+    """What was trained, on what and how far: evaluation.json without its measures."""
+    constants = config.hyperparameters()
+    return {
+        "method": config.method,
+        "seeds": list(config.seeds),
+        "num_samples": config.num_samples,
+        "sampling": config.sampling,
+        "estimator": config.estimator,
+        "threshold": constants.threshold if config.family.rule else None,
+        "sparsity": constants.sparsity if config.family.has_sparsity else None,
+        "epochs": [int(step) // config.steps_per_epoch for step in np.asarray(state.step)],
+        "data": dataset.description,
+        "diverged": {str(seed): record for seed, record in diverged.items()},
+        "evaluated_with": evaluated_settings(config),
+    }
+
+
+def evaluated_settings(config: Config) -> dict[str, Any]:
+    """The settings of an evaluation itself, as JSON gives them back."""
+    settings = {"eval": config.eval.model_dump(), "fid": config.fid.model_dump()}
+    return json.loads(json.dumps(settings))
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value

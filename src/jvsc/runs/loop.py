@@ -1,0 +1,253 @@
+"""The training loop: epochs run, validated and kept, and what a divergence or a signal leaves."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+
+from jvsc.data import Dataset
+from jvsc.errors import DivergenceError, InterruptedRunError
+from jvsc.evaluation.inference import inference_key, make_validate
+from jvsc.model.model import Model, StepMetrics
+from jvsc.runs.checkpoint import Checkpoints, Restored, keep_unfinished
+from jvsc.runs.config import Config
+from jvsc.runs.divergence import describe, find_divergence, write_divergences
+from jvsc.runs.factories.models import build_annealing
+from jvsc.runs.interruption import Interruption, Pace
+from jvsc.runs.logs import Row, RunLog
+from jvsc.runs.processes import agree
+from jvsc.runs.restore import seed_variables
+from jvsc.training.feed import Feed
+from jvsc.training.mesh import replicate
+from jvsc.training.state import TrainState
+
+
+class Underway(NamedTuple):
+    """An epoch of which some steps are done.
+
+    Attributes:
+      before: the state at its start.
+      position: where the stream of data was then.
+      metrics: of its steps, [S, steps].
+      place: how many are done.
+      seconds: they took.
+    """
+
+    before: TrainState
+    position: dict[str, Any]
+    metrics: StepMetrics
+    place: int
+    seconds: float
+
+
+class Loop:
+    """A training: its state, how many epochs are done, the one underway, and where it writes."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        dataset: Dataset,
+        feed: Feed,
+        checkpoints: Checkpoints,
+        state: TrainState,
+        epoch: int,
+        diverged: dict[int, Any],
+        workdir: Path,
+        folder: Path,
+        console: Console,
+    ):
+        self.config: Config = config
+        self.model: Model = model
+        self.dataset: Dataset = dataset
+        self.feed: Feed = feed
+        self.checkpoints: Checkpoints = checkpoints
+        self.state: TrainState = state
+        self.epoch: int = epoch
+        self.diverged: dict[int, Any] = diverged
+        self.workdir: Path = workdir
+        self.folder: Path = folder
+        self.console: Console = console
+        self.validate: Callable[[TrainState], list[float]] = validate_seeds(config, model, dataset)
+        self.pace: Pace = Pace()
+        self.underway: Underway
+        self._begin_epoch()
+
+    def is_lost(self) -> bool:
+        """Whether every seed has diverged."""
+        return len(self.diverged) == len(self.config.seeds)
+
+    def _begin_epoch(self) -> None:
+        before = copied(self.state)
+        metrics = self.feed.begin(self.state)
+        self.underway = Underway(before, self.feed.position(), metrics, 0, 0.0)
+
+    def go_on_within_epoch(self, unfinished: Restored, mesh: Mesh) -> None:
+        """Takes up an epoch where `_keep` left it."""
+        record, self.state = unfinished.position, unfinished.state
+        if record["stream"]:
+            self.feed.seek(record["stream"])
+        kept: dict[str, Any] = {
+            name: replicate(np.asarray(values, jnp.result_type(float)), mesh)
+            for name, values in record["metrics"].items()
+        }
+        metrics = StepMetrics(**kept)
+        self.underway = self.underway._replace(
+            metrics=metrics, place=record["place"], seconds=record["seconds"]
+        )
+
+    def run_epoch(self, log: RunLog, interruption: Interruption) -> None:
+        """Trains an epoch, validates it, and keeps it; a seed that diverges stays as it was.
+
+        Raises:
+          DivergenceError: if a seed diverges where that is not an expected result.
+          InterruptedRunError: if a process was asked to end; what is done is kept.
+        """
+        self._run_steps(interruption)
+        done = self.underway
+        self._settle_divergences(done.before, done.metrics)
+        if self.is_lost():
+            return
+        self.epoch += 1
+        output, last = self.config.output, self.epoch == self.config.num_epochs
+        row = epoch_row(self.epoch, done.metrics, done.seconds)
+        if self.config.family.warms_up:
+            annealing = build_annealing(self.config)
+            row["warmup"] = float(jnp.asarray(annealing(jnp.int32(row["step"])).warmup))
+        if last or self.epoch % output.validate_every == 0:
+            row["validation_loss"] = self.validate(self.state)
+        log.write(row)
+        log.advance(row)
+        if last or self.epoch % output.checkpoint_every == 0:
+            loss = row.get("validation_loss")
+            mean_loss = float(np.mean(loss)) if loss else None
+            self.checkpoints.save(self.epoch, self.state, mean_loss, self.feed.position())
+        if self.epoch in output.draw_epochs:
+            from jvsc.runs.pictures import draw_epoch  # brings in matplotlib
+
+            variables = seed_variables(self.state, 0)
+            draw_epoch(self.epoch, self.model, *variables, self.dataset, self.folder)
+        self._begin_epoch()
+
+    def _run_steps(self, interruption: Interruption) -> None:
+        """Runs what is left of the epoch, all processes the same steps at a time."""
+        num_steps = self.feed.num_steps
+        while True:
+            now = self.underway
+            wanted = min(self.pace.steps, num_steps - now.place)
+            stop, steps = agree(interruption.asked, wanted)
+            if stop:
+                self._keep()
+                raise InterruptedRunError(
+                    f"ended by SIGTERM after step {self.epoch * num_steps + now.place}, which is "
+                    "kept; the same command goes on from it"
+                )
+            if not steps:
+                return
+            start = time.perf_counter()
+            self.state, metrics = jax.block_until_ready(
+                self.feed.run_steps(self.state, now.metrics, now.place, steps)
+            )
+            seconds = time.perf_counter() - start
+            self.pace.learn(steps, seconds)
+            self.underway = now._replace(
+                metrics=metrics, place=now.place + steps, seconds=now.seconds + seconds
+            )
+
+    def _keep_start(self) -> None:
+        if self.checkpoints.latest != self.epoch:
+            self.checkpoints.save(self.epoch, self.underway.before, None, self.underway.position)
+
+    def _keep(self) -> None:
+        """Writes the epoch underway; and the checkpoint of its start, if there is none."""
+        now = self.underway
+        self._keep_start()
+        if not now.place:
+            return
+        record = {
+            "stream": self.feed.position(),
+            "metrics": {k: np.asarray(v).tolist() for k, v in now.metrics._asdict().items()},
+            "place": now.place,
+            "seconds": now.seconds,
+        }
+        step = self.epoch * self.feed.num_steps + now.place
+        keep_unfinished(self.workdir, step, self.state, record)
+
+    def _settle_divergences(self, before: TrainState, metrics: StepMetrics) -> None:
+        config, first_step = self.config, self.epoch * self.config.steps_per_epoch
+        found = find_divergence(metrics, self.state.parameters, config.seeds, first_step)
+        new = {seed: found[seed] for seed in found if seed not in self.diverged}
+        self.diverged = new | self.diverged
+        if self.diverged:
+            self.state = keep_last_good(before, self.state, config.seeds, self.diverged)
+        if new:
+            write_divergences(self.folder, self.diverged)
+            if config.estimator != "subgradient":
+                self._keep_start()
+                raise DivergenceError(_advice(new, self.epoch))
+            self.console.print(describe(new), highlight=False)
+
+
+@jax.jit
+def copied(state: TrainState) -> TrainState:
+    """A copy that survives donation of the original."""
+    return jax.tree.map(jnp.copy, state)
+
+
+def epoch_row(epoch: int, metrics: StepMetrics, seconds: float) -> Row:
+    """One epoch's log: means over its steps, one number a seed, and how long it took."""
+    means = {
+        name: np.mean(np.asarray(values), axis=1, dtype=np.float64).tolist()
+        for name, values in metrics._asdict().items()
+    }
+    num_steps = metrics.loss.shape[1]
+    return {
+        "epoch": epoch,
+        "step": epoch * num_steps,
+        **means,
+        "seconds": seconds,
+        "steps_per_second": num_steps / seconds,
+    }
+
+
+def validate_seeds(
+    config: Config, model: Model, dataset: Dataset
+) -> Callable[[TrainState], list[float]]:
+    """The validation loss of each seed's inferred codes, as a function."""
+    losses_of_data = make_validate(model, config.eval.chunk)
+    key = inference_key(config.eval.seed)
+
+    def validate(state: TrainState) -> list[float]:
+        losses = []
+        for index in range(len(config.seeds)):
+            parameters, statistics = seed_variables(state, index)
+            found = losses_of_data(parameters, statistics, dataset.validation, key)
+            losses.append(float(np.mean(found)))
+        return losses
+
+    return validate
+
+
+def keep_last_good(
+    before: TrainState, after: TrainState, seeds: tuple[int, ...], diverged: dict[int, Any]
+) -> TrainState:
+    """The state after an epoch, but before it for the seeds that diverged."""
+    lost = np.asarray([seed in diverged for seed in seeds])
+
+    def pick(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.where(lost.reshape((-1,) + (1,) * (new.ndim - 1)), old, new)
+
+    return jax.tree.map(pick, before, after)
+
+
+def _advice(diverged: dict[int, Any], epoch: int) -> str:
+    return (
+        f"{describe(diverged)}. The checkpoint of epoch {epoch} is kept. "
+        "Lower encoder.learning_rate or generator.learning_rate, in another workdir"
+    )

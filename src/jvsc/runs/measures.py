@@ -1,0 +1,378 @@
+"""Every measure of SPEC section 7 of one trained seed: settings and a model in, numbers out."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, Shaped
+
+from jvsc.data import Dataset
+from jvsc.data.celeba import default_cache
+from jvsc.data.pixels import as_float
+from jvsc.errors import UserError
+from jvsc.evaluation.code_measures import Values, measure_codes, measure_dictionary, objective_terms
+from jvsc.evaluation.dense_gradients import dense_gradient_snr
+from jvsc.evaluation.features.frechet_features import Features, load_inception, own_classifier
+from jvsc.evaluation.inference import Inferred, in_chunks, inference_key, refine, solve_lasso
+from jvsc.evaluation.posterior_draws import (
+    make_best_of_draws,
+    make_bound,
+    make_consistency,
+    prior_codes,
+)
+from jvsc.metrics import (
+    explained_variance,
+    frechet_distance_of_moments,
+    gradient_snr,
+    linear_probe,
+    moments,
+    point_biserial,
+)
+from jvsc.metrics.frechet import Moments
+from jvsc.model.model import Model
+from jvsc.model.parameters import Parameters, Statistics
+from jvsc.model.variational import Variational
+from jvsc.runs.config import Config
+from jvsc.runs.factories.models import build_infer
+from jvsc.runs.restore import restore_state, seed_variables
+from jvsc.runs.workdir import read_config
+
+HISTOGRAM_BINS = 40
+TOP_LATENTS = 4
+# Of each of so many data, twenty supports are compared at once.
+CONSISTENCY_CHUNK = 200
+
+
+class Subject(NamedTuple):
+    """One trained seed and the data it is measured on.
+
+    Attributes:
+      parameters: of encoder and generator.
+      statistics: theirs.
+      data: the validation data that are measured.
+      inferred: their codes.
+      key: of everything that is drawn.
+    """
+
+    parameters: Parameters
+    statistics: Statistics
+    data: Shaped[np.ndarray, "M D"]
+    inferred: Inferred
+    key: Key[Array, ""]
+
+
+Compute = Callable[[Subject], Values]
+# Compiles a group of measures for all seeds of a run; None where it does not apply.
+Make = Callable[[Config, Model, Dataset], Compute | None]
+
+
+def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
+    """Measures of the codes, and what the run is validated by."""
+    del model, dataset
+
+    def compute(subject: Subject) -> Values:
+        inferred = subject.inferred
+        values: Values = {"validation_loss": float(np.mean(inferred.validation_loss))}
+        values |= measure_codes(inferred, config.eval.num_edges, config.eval.mutual_information)
+        data = np.asarray(as_float(jnp.asarray(subject.data)))
+        return values | {"explained_variance": explained_variance(data, inferred.squared_error)}
+
+    return compute
+
+
+def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Objective (10), and the optimum that codes could reach with the same dictionary."""
+    del dataset
+    if not model.generator.is_dictionary:
+        return None
+    settings, penalty = config.eval, config.fista.penalty
+
+    def compute(subject: Subject) -> Values:
+        dictionary = subject.parameters.generator
+        optimal, gap, iterations = solve_lasso(
+            subject.data,
+            dictionary,
+            penalty,
+            tolerance=settings.fista_tolerance,
+            max_iterations=settings.fista_max_iterations,
+            chunk=settings.chunk,
+        )
+        codes = subject.inferred.codes
+        values = measure_dictionary(subject.data, codes, dictionary, penalty, optimal)
+        return values | {
+            "fista_gap": float(np.mean(gap)),
+            "fista_iterations": float(np.mean(iterations)),
+        }
+
+    return compute
+
+
+def make_refinement(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """How near to the dictionary's optimum codes come by drawing more, and by a solver's steps.
+
+    `best_of_draws` is objective (10) of the best of `eval.best_draws` draws; `from_code_3` and
+    `from_zero_3` are it after three FISTA steps from the code and from zero, and so for every
+    number in `eval.refine_steps`.
+    """
+    del dataset
+    if not (isinstance(model, Variational) and model.generator.is_dictionary):
+        return None
+    settings, penalty = config.eval, config.fista.penalty
+    best = make_best_of_draws(
+        model,
+        num_draws=settings.best_draws,
+        annealing=model.final_annealing,
+        penalty=penalty,
+        chunk=settings.chunk,
+    )
+
+    def compute(subject: Subject) -> Values:
+        data, dictionary = subject.data, subject.parameters.generator
+        (least,) = best(subject.parameters, subject.statistics, data, subject.key)
+
+        def after(steps: int, initial_codes: Float[np.ndarray, "M K"]) -> float:
+            codes = refine(data, dictionary, penalty, initial_codes, steps, settings.chunk)
+            return float(objective_terms(data, codes, dictionary, penalty).total())
+
+        codes = subject.inferred.codes
+        starts = {"from_code": codes, "from_zero": np.zeros_like(codes)}
+        return {"best_of_draws": float(np.mean(least))} | {
+            f"{name}_{steps}": after(steps, start)
+            for name, start in starts.items()
+            for steps in settings.refine_steps
+        }
+
+    return compute
+
+
+def make_bounds(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """`iwae` and `elbo` in nats a datum, and the loss of the chosen draw that training descends."""
+    del dataset
+    if not isinstance(model, Variational) or config.kl_weight == 0:
+        return None
+    bound = make_bound(
+        model,
+        num_samples=config.eval.iwae_samples,
+        annealing=model.final_annealing,
+        kl_weight=config.kl_weight,
+        chunk=config.eval.chunk,
+    )
+
+    def compute(subject: Subject) -> Values:
+        iwae, elbo = bound(subject.parameters, subject.statistics, subject.data, subject.key)
+        kl = subject.inferred.kl
+        assert kl is not None
+        loss = subject.inferred.squared_error + config.kl_weight * np.sum(kl, axis=-1)
+        return {
+            "iwae": float(np.mean(iwae)),
+            "elbo": float(np.mean(elbo)),
+            "beta_elbo_loss": float(np.mean(loss)),
+        }
+
+    return compute
+
+
+def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Signal-to-noise ratio of the gradient of encoder and generator, means over parameters.
+
+    Over `eval.snr_draws` draws for each of `eval.snr_batches` batches of the validation data.
+    """
+    del dataset
+    if not isinstance(model, Variational):
+        return None
+    settings, annealing = config.eval, model.final_annealing
+    dense = model.encoder.layers is not None and model.generator.is_dictionary
+    one_code = model.sampling == "max" or model.num_samples == 1
+
+    def loss(parameters: Parameters, statistics: Statistics, data: Array, key: Key[Array, ""]):
+        return model.bound(parameters, statistics, data, key, annealing)[0]
+
+    @jax.jit
+    def of_batch(parameters: Parameters, statistics: Statistics, batch: Array, key: Array):
+        data, keys = as_float(batch), jax.random.split(key, settings.snr_draws)
+        if dense and one_code:
+            ratios = dense_gradient_snr(model, parameters, data, keys, annealing)
+        else:
+            gradient = partial(jax.grad(loss), parameters, statistics, data)
+            ratios = gradient_snr(gradient, keys)
+        return _mean(ratios.encoder), _mean(ratios.generator)
+
+    def compute(subject: Subject) -> Values:
+        size = min(settings.snr_batch_size, len(subject.data))
+        found = []
+        for index in range(min(settings.snr_batches, len(subject.data) // size)):
+            batch = jnp.asarray(subject.data[index * size : (index + 1) * size])
+            key = jax.random.fold_in(subject.key, index)
+            found.append(of_batch(subject.parameters, subject.statistics, batch, key))
+        encoder, generator = np.mean(found, axis=0)
+        return {"encoder_snr": float(encoder), "generator_snr": float(generator)}
+
+    return compute
+
+
+def make_jaccard(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Jaccard consistency (eq. 13), its mean and histogram over the data."""
+    del dataset
+    if not isinstance(model, Variational):
+        return None
+    measure = make_consistency(
+        model,
+        num_draws=config.eval.jaccard_draws,
+        annealing=model.final_annealing,
+        chunk=min(config.eval.chunk, CONSISTENCY_CHUNK),
+    )
+
+    def compute(subject: Subject) -> Values:
+        (found,) = measure(subject.parameters, subject.statistics, subject.data, subject.key)
+        counts, _ = np.histogram(found, bins=HISTOGRAM_BINS, range=(0, 1))
+        return {"jaccard": float(np.mean(found)), "jaccard_histogram": counts.tolist()}
+
+    return compute
+
+
+def make_labels(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Correlation of latents with attributes, and how well a linear probe reads them."""
+    if dataset.read_labels is None:
+        return None
+    labels = dataset.read_labels()
+    probe_data, probe_labels = probed(
+        np.asarray(dataset.train), labels.train, config.eval.probe_train
+    )
+    infer, infer_baseline = build_infer(config, model), baseline_inference(config, dataset)
+    data = dataset.validation[: config.eval.num_validation]
+    here = labels.validation[: len(data)]
+    key = inference_key(config.eval.seed)
+    # Another key than the validation codes'.
+    probe_key = jax.random.fold_in(key, 1)
+
+    def accuracy(seen: Float[np.ndarray, "P K"], codes: Float[np.ndarray, "M K"]) -> float:
+        return linear_probe(seen, probe_labels, codes, here, labels.exclusive)
+
+    @cache
+    def of_baseline() -> Values:
+        if infer_baseline is None:
+            return {}
+        codes = infer_baseline(probe_data, probe_key), infer_baseline(data, key)
+        return {"baseline_probe_accuracy": accuracy(*codes)}
+
+    def compute(subject: Subject) -> Values:
+        codes = subject.inferred.codes
+        correlation = point_biserial(codes, here)
+        top = np.argsort(-np.abs(correlation), axis=0, kind="stable")[:TOP_LATENTS]
+        seen = infer(subject.parameters, subject.statistics, probe_data, probe_key).codes
+        return {
+            "attribute_correlation": float(np.abs(correlation).max(axis=0).mean()),
+            "top_latents": {
+                name: [[int(k), round(float(correlation[k, index]), 4)] for k in top[:, index]]
+                for index, name in enumerate(labels.names)
+            },
+            "probe_accuracy": accuracy(seen, codes),
+            **of_baseline(),
+        }
+
+    return compute
+
+
+def make_frechet(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """Frechet distances of a network's reconstructions and prior samples to the data.
+
+    In Inception's features where `fid.weights` names them; else in those of a small classifier of
+    the data's own labels; else the reason why there are none.
+    """
+    if not config.has_network_generator:
+        return None
+    features = build_features(config, dataset)
+    if features is None:
+        reason = "no Frechet distance: give fid.weights, Inception's, or data with labels"
+        return lambda subject: {"frechet_features": reason}
+    data = dataset.validation[: config.eval.num_validation][: config.fid.num_images]
+    generate = jax.jit(lambda *arguments: model.generator.apply(*arguments)[:1], static_argnums=3)
+
+    # The same for all seeds, and minutes of Inception's work.
+    @cache
+    def of_data() -> Moments:
+        return moments(features.of(data))
+
+    def compute(subject: Subject) -> Values:
+        codes = subject.inferred.codes[: len(data)]
+
+        def distance(codes: Float[np.ndarray, "N K"]) -> float:
+            variables = (subject.parameters.generator, subject.statistics.generator)
+            (images,) = in_chunks(
+                lambda rows, first: generate(*variables, rows, False), codes, config.eval.chunk
+            )
+            return frechet_distance_of_moments(moments(features.of(images)), of_data())
+
+        values: Values = {
+            "frechet_features": features.description,
+            "frechet_reconstructions": distance(codes),
+        }
+        if isinstance(model, Variational):
+            prior = np.asarray(prior_codes(model.posterior, len(data), codes.shape[1]))
+            values["frechet_prior"] = distance(prior)
+        return values
+
+    return compute
+
+
+def build_features(config: Config, dataset: Dataset) -> Features | None:
+    """The features that images are compared in; None where there are neither weights nor labels."""
+    if config.fid.weights:
+        return load_inception(Path(config.fid.weights).expanduser(), dataset.shape)
+    if dataset.read_labels is None:
+        return None
+    folder = Path(config.fid.cache_dir).expanduser() if config.fid.cache_dir else default_cache()
+    return own_classifier(dataset, dataset.read_labels(), config.data.name, folder)
+
+
+def baseline_inference(
+    config: Config, dataset: Dataset
+) -> Callable[[Shaped[np.ndarray, "N D"], Key[Array, ""]], Float[np.ndarray, "N K"]] | None:
+    """Codes of the first seed of the run in `eval.baseline`, as a function; None without one.
+
+    Raises:
+      UserError: if there is no such run, or it was trained on other data.
+    """
+    if not config.eval.baseline:
+        return None
+    workdir = Path(config.eval.baseline).expanduser()
+    other = read_config(workdir)
+    if other.data.model_dump(exclude={"cache_dir"}) != config.data.model_dump(
+        exclude={"cache_dir"}
+    ):
+        raise UserError(f"eval.baseline={workdir} is a run on other data; give one on the same")
+    model, state = restore_state(other, workdir, dataset.train.shape[1])
+    infer, variables = build_infer(other, model), seed_variables(state, 0)
+    return lambda data, key: infer(*variables, data, key).codes
+
+
+def probed(
+    data: Shaped[np.ndarray, "N D"], labels: Bool[np.ndarray, "N A"], count: int
+) -> tuple[Shaped[np.ndarray, "P D"], Bool[np.ndarray, "P A"]]:
+    """`count` training data, evenly spread, for a probe to be fitted on, and their labels."""
+    chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)
+    return data[chosen], labels[chosen]
+
+
+def _mean(tree: Any) -> Array:
+    """Mean of all numbers of a tree; NaN where it has none."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        return jnp.float32(jnp.nan)
+    return sum(jnp.sum(leaf) for leaf in leaves) / sum(leaf.size for leaf in leaves)  # type: ignore
+
+
+MEASURES: dict[str, Make] = {
+    "codes": make_codes,
+    "dictionary": make_dictionary,
+    "refinement": make_refinement,
+    "bounds": make_bounds,
+    "gradient": make_gradient,
+    "consistency": make_jaccard,
+    "labels": make_labels,
+    "frechet": make_frechet,
+}

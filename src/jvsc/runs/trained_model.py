@@ -1,0 +1,320 @@
+"""A trained model on its own: out of a run, into a folder without pickle, and back."""
+
+import json
+import os
+import shutil
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from jvsc.data import Dataset
+from jvsc.data.normalisation import Normalisation
+from jvsc.errors import UserError
+from jvsc.evaluation.inference import in_chunks, inference_key, make_infer_chunk
+from jvsc.model.model import Model
+from jvsc.model.networks import ARCHITECTURES
+from jvsc.model.parameters import Parameters, Statistics
+from jvsc.runs.config import Config
+from jvsc.runs.divergence import read_divergences
+from jvsc.runs.factories import build_dataset, build_model
+from jvsc.runs.factories.models import build_nonzero_infer_chunk
+from jvsc.runs.restore import restore_state, seed_variables
+from jvsc.runs.workdir import CONFIG_FILE, locked_workdir, read_config
+
+MODEL_FILE = "model.safetensors"
+ENCODER_FILE = "encoder.stablehlo"
+NORMALISATION_FILE = "normalisation.safetensors"
+EXPORT_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+class Origin(NamedTuple):
+    """Where a model's parameters come from.
+
+    Attributes:
+      seed: of the run's seeds.
+      epoch: epochs trained.
+    """
+
+    seed: int
+    epoch: int
+
+
+class TrainedModel:
+    """One trained seed: codes of data, and data of codes, both on the host.
+
+    Attributes:
+      config: the run's settings.
+      num_features: D.
+      parameters: of encoder and generator. The generator's are the dictionary [K, D]; of a sparse
+        autoencoder `dictionary` and `bias`; of a conv generator those of its network.
+      statistics: theirs.
+      normalisation: from original data to the model's; None where it takes them as they are.
+      origin: which seed it is, and how far trained.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        num_features: int,
+        parameters: Parameters,
+        statistics: Statistics,
+        normalisation: Normalisation | None,
+        origin: Origin,
+    ):
+        self.config: Config = config
+        self.num_features: int = num_features
+        self.parameters: Parameters = parameters
+        self.statistics: Statistics = statistics
+        self.normalisation: Normalisation | None = normalisation
+        self.origin: Origin = origin
+
+    def encode(self, data: Shaped[np.ndarray, "N D"], first: int = 0) -> Float[np.ndarray, "N K"]:
+        """The codes that an evaluation infers: the best of J draws (eq. 9), or a solver's.
+
+        The draws depend on a datum's place and on `eval.seed` alone, so the same call gives the
+        same codes.
+
+        Args:
+          data: in the original data's units; for images bytes, or floats in [0, 1].
+          first: place of the first datum in its data set.
+
+        Returns:
+          Codes, float32.
+
+        Raises:
+          UserError: if the data are not D wide, or none are given.
+        """
+        if data.ndim != 2 or data.shape[1] != self.num_features or not len(data):
+            raise UserError(
+                f"data of shape {data.shape}; this model takes one or more rows of "
+                f"{self.num_features} numbers"
+            )
+        if self.normalisation is not None:
+            data = self.normalisation.apply(data)
+        return self.encode_normalised(data, first)
+
+    def encode_normalised(
+        self, data: Shaped[np.ndarray, "N D"], first: int = 0
+    ) -> Float[np.ndarray, "N K"]:
+        """`encode` of data as the model takes them."""
+        chunk = self.config.eval.chunk
+        return in_chunks(self._encode_chunk, data, chunk, first, filled_to=chunk)[0]
+
+    def decode(self, codes: Float[np.ndarray, "N K"]) -> Float[np.ndarray, "N D"]:
+        """What codes generate, in the original data's units; images in [0, 1].
+
+        Raises:
+          UserError: if the codes are not K wide, or none are given.
+        """
+        if codes.ndim != 2 or codes.shape[1] != self.config.num_latents or not len(codes):
+            raise UserError(
+                f"codes of shape {codes.shape}; this model takes one or more rows of "
+                f"{self.config.num_latents} latents"
+            )
+        chunk = self.config.eval.chunk
+        (data,) = in_chunks(self._decode_chunk, codes, chunk, filled_to=chunk)
+        return data if self.normalisation is None else self.normalisation.undo(data)
+
+    @cached_property
+    def model(self) -> Model:
+        """The method."""
+        return build_model(self.config, self.num_features)
+
+    @cached_property
+    def _encode_chunk(self):
+        key = inference_key(self.config.eval.seed)
+        infer = build_nonzero_infer_chunk(self.config, self.model)
+        infer = infer or jax.jit(make_infer_chunk(self.model))
+        return lambda rows, first: infer(self.parameters, self.statistics, rows, key, first)[:1]
+
+    @cached_property
+    def _decode_chunk(self):
+        generate = jax.jit(self.model.generator.apply, static_argnums=3)
+
+        def decode(codes: Float[Array, "B K"], first: int) -> tuple[Float[Array, "B D"]]:
+            del first
+            with jax.default_matmul_precision("highest"):
+                variables = (self.parameters.generator, self.statistics.generator)
+                return generate(*variables, codes, False)[:1]
+
+        return decode
+
+    def save(self, folder: Path) -> None:
+        """Writes the model as a new folder of JSON, safetensors and StableHLO, whole or not at all.
+
+        Raises:
+          UserError: if the folder is there already, or cannot be made.
+        """
+        if folder.exists():
+            raise UserError(f"--output={folder} is there already; remove it or give another")
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+        try:
+            temporary.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(
+                f"--output={folder} cannot be written ({error.strerror}); give another"
+            ) from None
+        try:
+            settings = json.dumps(self.config.model_dump(), indent=2) + "\n"
+            (temporary / CONFIG_FILE).write_text(settings, encoding="utf-8")
+            self._save_arrays(temporary / MODEL_FILE)
+            (temporary / ENCODER_FILE).write_bytes(self.export_encoder())
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _save_arrays(self, file: Path) -> None:
+        arrays = name_leaves({"parameters": self.parameters, "statistics": self.statistics})
+        if self.normalisation is not None:
+            arrays |= name_leaves({"normalisation": self.normalisation})
+        metadata = {
+            "num_features": str(self.num_features),
+            "jvsc": version("jvsc"),
+            **{name: str(value) for name, value in self.origin._asdict().items()},
+        }
+        file.write_bytes(save({name: np.asarray(leaf) for name, leaf in arrays.items()}, metadata))
+
+    def export_encoder(self) -> bytes:
+        """The encoder as `jax.export` serialises it: StableHLO that needs JAX but not jvsc.
+
+        Its `call(data [b, D], first)` gives codes [b, K] of data in their original units (float32,
+        images in [0, 1]); `b` is any number, and `first` the place of the first datum (int32).
+        """
+        infer = make_infer_chunk(self.model)
+
+        def encode(data: Float[Array, "b D"], first: ArrayLike) -> Float[Array, "b K"]:
+            key = inference_key(self.config.eval.seed)
+            if self.normalisation is not None:
+                data = (data - self.normalisation.mean) / self.normalisation.scale
+            return infer(self.parameters, self.statistics, data, key, first).codes
+
+        (batch,) = jax.export.symbolic_shape("b")
+        arguments = (
+            jax.ShapeDtypeStruct((batch, self.num_features), jnp.float32),
+            jax.ShapeDtypeStruct((), jnp.int32),
+        )
+        exported = jax.export.export(jax.jit(encode), platforms=EXPORT_PLATFORMS)(*arguments)
+        return bytes(exported.serialize())
+
+
+def load(path: str | os.PathLike[str], seed: int | None = None) -> TrainedModel:
+    """Reads a trained model: a folder that `--mode=export` wrote, or a run's workdir.
+
+    Args:
+      path: the folder.
+      seed: which of a workdir's seeds, by default the first that did not diverge; of an export the
+        one that it holds.
+
+    Returns:
+      The model; of a workdir, after its newest whole checkpoint (damaged ones are put aside).
+
+    Raises:
+      UserError: if there is no model, it cannot be read, it does not have that seed, or another
+        process uses the workdir.
+      OSError: if a workdir cannot be written, for it is locked meanwhile.
+    """
+    folder = Path(path).expanduser()
+    return load_with(read_config(folder), folder, seed)
+
+
+def load_with(config: Config, folder: Path, seed: int | None = None) -> TrainedModel:
+    """`load` with settings in which those of an evaluation may differ from the stored ones."""
+    if (folder / MODEL_FILE).is_file():
+        return _load_exported(config, folder, seed)
+    with locked_workdir(folder):
+        index = _seed_index(config, folder, seed)
+        num_features, normalisation = _data_format(config, folder)
+        _, state = restore_state(config, folder, num_features)
+    origin = Origin(config.seeds[index], int(state.step[index]) // config.steps_per_epoch)
+    return TrainedModel(config, num_features, *seed_variables(state, index), normalisation, origin)
+
+
+def _seed_index(config: Config, workdir: Path, seed: int | None) -> int:
+    if seed is not None and seed not in config.seeds:
+        raise UserError(
+            f"--seed={seed}: {workdir} has the seeds {', '.join(map(str, config.seeds))}; "
+            "give one of them"
+        )
+    if seed is not None:
+        return config.seeds.index(seed)
+    diverged = read_divergences(workdir)
+    return next((i for i, seed in enumerate(config.seeds) if seed not in diverged), 0)
+
+
+def _data_format(config: Config, workdir: Path) -> tuple[int, Normalisation | None]:
+    """D, and how the run's data were normalised."""
+    if config.data.name in ARCHITECTURES:
+        return int(np.prod(ARCHITECTURES[config.data.name].shape)), None
+    try:
+        with safe_open(workdir / NORMALISATION_FILE, "numpy") as file:
+            found = Normalisation(file.get_tensor("mean"), file.get_tensor("scale"))
+    except (OSError, SafetensorError):
+        # A run of an earlier version, or one that lost the file: its data tell.
+        dataset = build_dataset(config)
+        return dataset.train.shape[1], dataset.normalisation
+    return len(found.mean), found
+
+
+def write_normalisation(dataset: Dataset, workdir: Path) -> None:
+    """Keeps in a workdir what was done to its data, so that a model can be used without them."""
+    if dataset.normalisation is not None:
+        file = workdir / NORMALISATION_FILE
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_bytes(save(dataset.normalisation._asdict()))
+        temporary.replace(file)
+
+
+def _load_exported(config: Config, folder: Path, seed: int | None) -> TrainedModel:
+    file = folder / MODEL_FILE
+    try:
+        with safe_open(file, "numpy") as opened:
+            told = opened.metadata() or {}
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        num_features = int(told["num_features"])
+        origin = Origin(int(told["seed"]), int(told["epoch"]))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}); export the model again") from None
+    if seed not in (None, origin.seed):
+        raise UserError(f"--seed={seed}: {folder} holds seed {origin.seed} only; leave it out")
+    model = build_model(config, num_features)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    like: dict[str, Any] = dict(zip(("parameters", "statistics"), shapes, strict=True))
+    if "normalisation/mean" in arrays:
+        vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
+        like["normalisation"] = Normalisation(vector, vector)  # type: ignore[arg-type]
+    found = jax.tree_util.tree_map_with_path(partial(_leaf, arrays, file), like)
+    parameters, statistics = jax.tree.map(jnp.asarray, (found["parameters"], found["statistics"]))
+    normalisation = found.get("normalisation")
+    return TrainedModel(config, num_features, parameters, statistics, normalisation, origin)
+
+
+def _leaf(
+    arrays: dict[str, np.ndarray], file: Path, path: Any, like: jax.ShapeDtypeStruct
+) -> np.ndarray:
+    name = _name(path)
+    found = arrays.get(name)
+    if found is None or found.shape != like.shape or found.dtype != like.dtype:
+        got = "nothing" if found is None else f"{found.dtype} {found.shape}"
+        raise UserError(
+            f"{file} holds {got} as {name!r} where {CONFIG_FILE} asks for "
+            f"{like.dtype} {like.shape}; export the model again"
+        )
+    return found
+
+
+def name_leaves(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree by their paths, such as "parameters/encoder/loc/Dense_0/kernel"."""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,126 @@
+"""A run's folder: whose it is, its settings, its lock, and files written whole."""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jvsc.errors import UserError
+from jvsc.runs.config import Config, differences, make_config
+
+CONFIG_FILE = "config.json"
+LOCK_FILE = ".lock"
+# What may change without being another run: evaluation, drawing, and who computes what.
+FREE_SECTIONS = ("eval", "fid", "output", "parallel")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a text file in one step, so that no reader or kill ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_workdir(workdir: Path, config: Config) -> None:
+    """Refuses a workdir that cannot be this run's; changes nothing.
+
+    Args:
+      workdir: need not be there yet.
+      config: the run's settings.
+
+    Raises:
+      UserError: if the directory cannot be written, or holds a run of other settings.
+    """
+    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--workdir={workdir}: {existing} is not a directory; give another")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(
+            f"--workdir={workdir}: {existing} is not writable; give another or change its mode"
+        )
+    if (workdir / CONFIG_FILE).exists():
+        different = differences(read_config(workdir), config, ignore=FREE_SECTIONS)
+        if different:
+            raise UserError(
+                f"--workdir={workdir} holds a run of other settings ({'; '.join(different)}); "
+                "give another workdir, or the same settings to continue it"
+            )
+
+
+def make_workdir(workdir: Path) -> None:
+    """Creates the directory, unless it is there.
+
+    Raises:
+      UserError: if it cannot be created.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(workdir, error) from None
+
+
+def claim_workdir(workdir: Path, config: Config) -> None:
+    """Makes `workdir` this run's: creates it and stores the settings as config.json.
+
+    Raises:
+      UserError: as `check_workdir`, and if the directory cannot be created.
+    """
+    check_workdir(workdir, config)
+    make_workdir(workdir)
+    try:
+        write_atomically(workdir / CONFIG_FILE, json.dumps(config.model_dump(), indent=2) + "\n")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _not_writable(workdir, error) from None
+
+
+def _not_writable(workdir: Path, error: OSError) -> UserError:
+    return UserError(f"--workdir={workdir} cannot be written ({error.strerror}); give another")
+
+
+def read_config(workdir: Path) -> Config:
+    """The settings of the run in `workdir`.
+
+    Raises:
+      UserError: if there is no run, or its settings are not readable.
+    """
+    file = workdir / CONFIG_FILE
+    try:
+        return make_config(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(
+            f"--workdir={workdir} holds no run (no {CONFIG_FILE}); train one first"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{file} is not readable ({error}); restore it or start anew") from None
+
+
+@contextmanager
+def locked_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
+    """Holds the workdir for this process alone; the system lets go of it however it ends.
+
+    Args:
+      workdir: a folder.
+      flag: what named it, for the message.
+
+    Raises:
+      UserError: if another process holds it.
+    """
+    with (workdir / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{flag}={workdir} is in use by another process; wait for it, stop it, "
+                "or give another"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield

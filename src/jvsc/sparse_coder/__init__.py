@@ -1,0 +1,1 @@
+"""SparseCoder: a matrix to codes and back, with scikit-learn's interface."""

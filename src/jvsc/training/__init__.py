@@ -1,0 +1,1 @@
+"""The compiled training loop: state, epochs, data feed, devices, schedules."""

@@ -1,0 +1,38 @@
+"""Optimisers after whose steps the atoms of a dictionary have norm 1."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+
+def with_unit_atoms(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """An optimiser after each of whose steps the atoms have norm 1 (Bricken et al. 2023).
+
+    The gradient's part along each atom, which the norm would undo, is taken off before the step.
+
+    Args:
+      inner: steps of all parameters, whose generator is a dictionary or has one by that name.
+    """
+
+    def update(gradient: Any, state: Any, parameters: Any = None) -> Any:
+        atoms, slope = _atoms(parameters), _atoms(gradient)
+        slope = slope - jnp.sum(slope * atoms, axis=1, keepdims=True) * atoms
+        updates, state = inner.update(_with_atoms(gradient, slope), state, parameters)
+        moved = atoms + _atoms(updates)
+        step = moved / jnp.linalg.norm(moved, axis=1, keepdims=True) - atoms
+        return _with_atoms(updates, step), state
+
+    return optax.GradientTransformation(inner.init, update)  # type: ignore[arg-type]
+
+
+def _atoms(parameters: Any) -> Float[Array, "K D"]:
+    generator = parameters.generator
+    return generator["dictionary"] if isinstance(generator, dict) else generator
+
+
+def _with_atoms(parameters: Any, atoms: Float[Array, "K D"]) -> Any:
+    generator = parameters.generator
+    has_bias = isinstance(generator, dict)
+    return parameters._replace(generator=generator | {"dictionary": atoms} if has_bias else atoms)

@@ -1,0 +1,116 @@
+"""Activations from files and shards: their normalisation, training on them, and encoding."""
+
+import jax
+import numpy as np
+import pytest
+from models import assert_trees_equal, small_config
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from jvsc.data import load_activations
+from jvsc.errors import UserError
+from jvsc.evaluation.inference import inference_key
+from jvsc.main import run
+from jvsc.runs.factories.models import build_infer
+from jvsc.runs.train import train
+from jvsc.runs.trained_model import load
+
+D = 12
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def array():
+    """Rows whose dimensions differ in mean and size."""
+    random = np.random.default_rng(0)
+    mixed = random.laplace(size=(700, 20)) @ random.normal(size=(20, D)) * np.linspace(0.5, 3, D)
+    return (mixed + 100).astype(np.float32)
+
+
+@pytest.fixture
+def shards(array, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    np.save(folder / "0.npy", array[:300])
+    save_file({"activations": array[300:]}, folder / "1.safetensors")
+    return folder
+
+
+def test_activations_are_centred_and_their_mean_squared_norm_is_d(array, shards):
+    dataset = load_activations(str(shards), num_train=500, num_validation=150)
+    train_rows = np.asarray(dataset.train)
+    np.testing.assert_allclose(train_rows.mean(axis=0), 0, atol=1e-4)
+    assert np.mean(np.sum(train_rows.astype(np.float64) ** 2, axis=1)) == pytest.approx(D, rel=1e-4)
+    centred = array[:500] - array[:500].mean(axis=0, dtype=np.float64)
+    factor = np.sqrt(np.mean(np.sum(centred**2, axis=1)) / D)
+    np.testing.assert_allclose(train_rows, centred / factor, atol=1e-4)
+    # The training's factor, on the last rows.
+    expected = (array[550:] - array[:500].mean(axis=0, dtype=np.float64)) / factor
+    np.testing.assert_allclose(dataset.validation, expected, atol=1e-4)
+    assert dataset.shape == (D,)
+
+
+def config_for(path, **changes):
+    settings = {
+        "data__name": "activations",
+        "data__path": str(path),
+        "data__num_train": 500,
+        "data__num_validation": 150,
+        "num_epochs": 2,
+        "encoder__hidden": (16,),
+        "eval__mutual_information": False,
+    }
+    return small_config(**(settings | changes))
+
+
+@pytest.mark.slow
+def test_streamed_training_is_that_on_the_device(shards, tmp_path):
+    """The same numbers, whether or not the data are said to fit."""
+    states = []
+    for fraction in (0.5, 0.0):
+        config = config_for(shards, data__device_memory_fraction=fraction)
+        states.append(train(config, tmp_path / str(fraction), QUIET).state)
+    for one, other in zip(*map(jax.tree.leaves, [s.parameters for s in states]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_on_activations_is_evaluated_and_encodes_without_its_data(shards, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    config = config_for(shards, method="topk", threshold=None, autoencoder__active=5)
+    validation = train(config, workdir, QUIET).dataset.validation
+    assert run(["--mode=evaluate", f"--workdir={workdir}"]) == 0
+    assert "explained variance" in capsys.readouterr().out
+    raw = np.concatenate([np.load(shards / "0.npy")])
+    trained = load(workdir)
+    infer = build_infer(config, trained.model)
+    key = inference_key(config.eval.seed)
+    expected = infer(trained.parameters, trained.statistics, validation, key).codes
+    np.testing.assert_array_equal(trained.encode_normalised(validation), expected)
+    for file in shards.iterdir():
+        file.unlink()
+    codes = load(workdir).encode(raw)
+    assert codes.shape == (300, 24)
+    assert np.count_nonzero(codes, axis=1).max() <= 5
+    assert_trees_equal(codes, trained.encode(raw))
+
+
+MISTAKES = [
+    ({}, "data.path is missing"),
+    ({"path": "nowhere"}, "there is no such file or folder"),
+    ({"num_train": 600}, "has 700 rows, fewer than"),
+    ({"nan": 3}, "row 3 holds a number that is not finite"),
+    ({"nan": 650}, "the validation rows hold numbers"),
+    ({"constant": True}, "all rows are the same"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES)
+def test_a_mistake_in_activations_is_told(change, message, array, tmp_path):
+    if "nan" in change:
+        array[change["nan"], 2] = np.nan
+    if "constant" in change:
+        array[:] = 1
+    np.save(tmp_path / "x.npy", array)
+    path = change.get("path", str(tmp_path / "x.npy")) if change else ""
+    with pytest.raises(UserError, match=message):
+        load_activations(path, num_train=change.get("num_train", 500), num_validation=150)

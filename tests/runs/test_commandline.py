@@ -1,0 +1,139 @@
+"""The command line: what is understood, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jvsc.errors import UserError
+from jvsc.main import EXIT_USER_ERROR, run
+from jvsc.runs.commandline import parse
+from jvsc.runs.config import make_config
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "patches.py")
+
+
+def train(*arguments, method="thresholded_laplacian"):
+    return parse([f"--config={CONFIG}:{method}", "--workdir=somewhere", *arguments]).config
+
+
+def test_without_arguments_the_demonstration_is_run():
+    command = parse([])
+    assert command.mode == "train"
+    assert command.workdir == Path("runs/demo")
+    assert command.config.method == "thresholded_laplacian"
+    assert command.config.data.path == ""
+    assert command.config.num_epochs < 100
+
+
+def test_settings_are_overridden_by_key():
+    config = train(
+        "--config.num_epochs=3",
+        "--config.num_samples=20",
+        "--config.sampling=avg",
+        "--config.estimator=subgradient",
+        "--config.kl_weight=0.001",
+        "--config.seeds=(0,1,2)",
+        "--config.data.path=x.mat",
+        "--config.data.num_train=700",
+        "--config.data.num_validation=70",
+        "--config.num_latents=64",
+        "--config.batch_size=7",
+    )
+    assert (config.num_epochs, config.num_samples, config.sampling) == (3, 20, "avg")
+    assert (config.estimator, config.kl_weight, config.seeds) == ("subgradient", 1e-3, (0, 1, 2))
+    assert (config.data.path, config.data.num_train) == ("x.mat", 700)
+    assert (config.data.num_validation, config.num_latents, config.batch_size) == (70, 64, 7)
+
+
+def test_configs_that_jvsc_brings_are_found_from_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = parse(["--config=configs/patches.py:gaussian,cpu", "--workdir=somewhere"]).config
+    assert (config.method, config.num_epochs) == ("gaussian", 4)
+
+
+def test_a_config_of_the_same_name_in_the_working_directory_is_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    own = Path(CONFIG).read_text().replace('"num_epochs": 4,', '"num_epochs": 7,')
+    (tmp_path / "configs" / "patches.py").write_text(own)
+    config = parse(["--config=configs/patches.py:gaussian,cpu", "--workdir=somewhere"]).config
+    assert config.num_epochs == 7
+
+
+def test_sparsity_asked_for_replaces_the_config_files_threshold():
+    config = train("--config.sparsity=0.05")
+    assert config.threshold is None
+    assert config.hyperparameters().threshold == pytest.approx(0.2996, abs=5e-5)
+
+
+def test_threshold_asked_for_replaces_the_config_files():
+    assert train("--config.threshold=0.3").hyperparameters().threshold == 0.3
+
+
+MISTAKES = [
+    ([f"--config={CONFIG}:thresholded_laplace"], "did you mean 'thresholded_laplacian'"),
+    ([f"--config={CONFIG}:gaussian,tiny"], "give one of best, cpu, demo"),
+    (["--config=configs/nowhere.py"], "there is no such file; jvsc brings configs/activations.py"),
+    ([f"--config={CONFIG}", "--config.num_epoch=3"], "did you mean 'num_epochs'"),
+    ([f"--config={CONFIG}", "--config.data.pth=3"], "did you mean 'data.path'"),
+    (["--mode=evaluate", "--config.eval.chnk=3"], "did you mean 'eval.chunk'"),
+    ([f"--config={CONFIG}", "--config.num_epochs=many"], "num_epochs=many"),
+    ([f"--config={CONFIG}", "--config.num_epochs=0"], "num_epochs is 0"),
+    ([f"--config={CONFIG}", "--config.sparsity=2"], "sparsity is 2"),
+    ([f"--config={CONFIG}", "--config.threshold=-1"], "threshold is -1"),
+    ([f"--config={CONFIG}", "--config.seeds=(0,0)"], "different numbers"),
+    ([f"--config={CONFIG}", "--config.data.path=/nowhere.mat"], "there is no such file"),
+    (["--mode=trane"], "train|evaluate"),
+    (["--wrkdir=x"], "unknown flag --wrkdir"),
+    (["train"], "unknown argument 'train'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_line_and_a_nonzero_exit_and_writes_nothing(
+    arguments, message, tmp_path, capsys
+):
+    workdir = tmp_path / "run"
+    assert run([*arguments, f"--workdir={workdir}"]) == EXIT_USER_ERROR
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.startswith("jvsc: ")
+    assert told.count("\n") == 1
+    assert not workdir.exists()
+
+
+def test_a_config_without_a_workdir_is_refused(capsys):
+    assert run([f"--config={CONFIG}"]) == EXIT_USER_ERROR
+    assert "--workdir is missing" in capsys.readouterr().err
+
+
+def test_a_workdir_that_cannot_be_is_refused(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for workdir in (file, file / "below"):
+        assert run([f"--config={CONFIG}", f"--workdir={workdir}"]) == EXIT_USER_ERROR
+        assert "is not a directory" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+
+
+def test_help_is_shown(capsys):
+    assert run(["--help"]) == 0
+    assert "--workdir" in capsys.readouterr().out
+
+
+def test_an_evaluation_takes_the_runs_settings_and_only_its_own_may_change(tmp_path):
+    stored = make_config({"num_epochs": 7, "seeds": (4,)})
+    (tmp_path / "config.json").write_text(json.dumps(stored.model_dump()))
+    evaluate = [f"--workdir={tmp_path}", "--mode=evaluate"]
+    command = parse([*evaluate, "--config.eval.chunk=33"])
+    assert command.mode == "evaluate"
+    assert command.config.eval.chunk == 33
+    assert command.config.num_epochs == 7
+    with pytest.raises(UserError, match="cannot change in an evaluation"):
+        parse([*evaluate, "--config.num_epochs=8"])
+
+
+def test_evaluating_a_directory_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        parse([f"--workdir={tmp_path}", "--mode=evaluate"])

@@ -1,0 +1,200 @@
+"""The report: one file that shows a run, or several side by side, in any browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from models import small_config
+
+from jvsc.main import run
+from jvsc.runs.report.measures import published
+from jvsc.runs.train import train
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# Run in the page once it has loaded; told through the document's attributes.
+CHECK = """<script>
+window.errors = [];
+window.addEventListener("error", event => window.errors.push(String(event.message)));
+window.addEventListener("load", () => {
+  const tell = document.documentElement.dataset;
+  tell.pictures = document.images.length;
+  tell.broken = [...document.images].filter(image => image.naturalWidth === 0).length;
+  tell.overflow = document.documentElement.scrollWidth - window.innerWidth;
+  tell.smallest = Math.min(...[...document.querySelectorAll("td, p, small")]
+    .map(element => parseFloat(getComputedStyle(element).fontSize)));
+  tell.errors = window.errors.length;
+});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> list[Path]:
+    """Two short runs of two methods and two seeds, evaluated."""
+    folder = tmp_path_factory.mktemp("runs")
+    for method in ("thresholded_laplacian", "gaussian"):
+        threshold = 0.25 if method != "gaussian" else None
+        config = small_config(method=method, threshold=threshold, num_epochs=2, seeds=(0, 1))
+        train(config, folder / method)
+        assert run([f"--workdir={folder / method}", "--mode=evaluate"]) == 0
+    return [folder / "thresholded_laplacian", folder / "gaussian"]
+
+
+def shown_by_chromium(page: Path, width: int, folder: Path) -> dict[str, int]:
+    """What headless Chromium says of a page in a window of some width."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: install the Debian package chromium")
+    # Chromium's window is at least 500 wide; a frame may be narrower.
+    checked = folder / "page.html"
+    checked.write_text(page.read_text().replace("</head>", CHECK + "</head>"))
+    frame = folder / "frame.html"
+    frame.write_text(
+        f'<iframe id="f" src="page.html" style="width:{width}px;height:900px;border:0"></iframe>'
+        "<script>window.onload = () => Object.assign(document.body.dataset,"
+        ' document.getElementById("f").contentDocument.documentElement.dataset)</script>'
+    )
+    told = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--allow-file-access-from-files",
+            f"--user-data-dir={folder / 'profile'}",
+            "--window-size=1400,1000",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            frame.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    body = re.search(r"<body[^>]*>", told.stdout)
+    assert body is not None, told.stderr
+    found = dict(re.findall(r'data-(\w+)="([-\d.]+)"', body[0]))
+    return {name: float(value) for name, value in found.items()}
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_the_report_without_error(runs, width, tmp_path):
+    found = shown_by_chromium(runs[0] / "report.html", width, tmp_path)
+    # Curves, distributions, gradients, reconstructions, dictionary.
+    assert found["pictures"] == 5
+    assert found["broken"] == 0
+    assert found["errors"] == 0
+    assert found["overflow"] <= 0
+    assert found["smallest"] >= 11
+
+
+def test_a_broken_picture_would_be_noticed(runs, tmp_path):
+    page = tmp_path / "broken.html"
+    text = (runs[0] / "report.html").read_text()
+    page.write_text(text.replace("data:image/png;base64,iVBOR", "data:image/png;base64,xxxxx", 1))
+    assert shown_by_chromium(page, 1280, tmp_path)["broken"] == 1
+
+
+def test_the_report_needs_no_other_file_or_address(runs):
+    text = (runs[0] / "report.html").read_text()
+    assert "http" not in text
+    assert {source[:22] for source in re.findall(r'src="([^"]*)"', text)} == {
+        "data:image/png;base64,"
+    }
+    assert {source[:5] for source in re.findall(r'href="([^"]*)"', text)} == {"data:"}
+
+
+def test_the_report_holds_every_measure_of_the_evaluation(runs):
+    text = (runs[0] / "report.html").read_text()
+    metrics = json.loads((runs[0] / "evaluation.json").read_text())["metrics"]
+    for name in ("validation_loss", "iwae", "encoder_snr", "jaccard", "multi_information"):
+        assert f"{sum(metrics[name]) / 2:.4g}" in text, name
+
+
+def test_runs_are_compared_in_one_page(runs, tmp_path, capsys):
+    assert run(["--mode=compare", f"--workdirs={runs[0]},{runs[1]}", f"--workdir={tmp_path}"]) == 0
+    assert str(tmp_path / "report.html") in capsys.readouterr().out
+    text = (tmp_path / "report.html").read_text()
+    for workdir in runs:
+        metrics = json.loads((workdir / "evaluation.json").read_text())["metrics"]
+        assert f"{sum(metrics['validation_loss']) / 2:.4g}" in text
+        assert workdir.name in text
+    found = shown_by_chromium(tmp_path / "report.html", 400, tmp_path)
+    assert (found["pictures"], found["broken"], found["overflow"] <= 0) == (7, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mode=compare"], "--workdirs is missing"),
+        (["--mode=compare", "--workdirs=nowhere"], "holds no evaluated run"),
+        (["--mode=compare", "--workdirs=a/x,b/x"], "same name"),
+    ],
+)
+def test_a_mistaken_comparison_is_one_line(arguments, message, capsys):
+    assert run(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_the_papers_values_stand_beside_runs_of_its_settings():
+    paper = small_config(num_latents=256, num_samples=20).model_dump()
+    assert published(paper) == {"validation_loss": 194, "multi_information": 191}
+    assert published(paper | {"num_latents": 128}) == {}
+    images = small_config(
+        method="thresholded_gaussian", data__name="fashion_mnist", num_latents=64, threshold=None
+    ).model_dump()
+    assert published(images) == {"mse": 0.0243, "multi_information": 38.4}
+
+
+def test_a_killed_evaluation_goes_on_with_what_it_had_finished(runs, tmp_path, monkeypatch):
+    from jvsc.runs import evaluate
+
+    workdir = shutil.copytree(runs[0], tmp_path / "run")
+    whole = json.loads((workdir / "evaluation.json").read_text())["metrics"]
+    calls, armed = [], [True]
+
+    def count(name, make):
+        def made(*arguments):
+            compute = make(*arguments)
+            if compute is None:
+                return None
+
+            def counted(subject):
+                if armed and calls.count("gradient") == 1 and name == "gradient":
+                    raise KeyboardInterrupt
+                calls.append(name)
+                return compute(subject)
+
+            return counted
+
+        return made
+
+    measures = {name: count(name, make) for name, make in evaluate.MEASURES.items()}
+    monkeypatch.setattr(evaluate, "MEASURES", measures)
+    with pytest.raises(KeyboardInterrupt):  # in the second seed's gradient
+        run([f"--workdir={workdir}", "--mode=evaluate"])
+    before, after = calls[: calls.index("gradient")], calls[calls.index("gradient") + 1 :]
+    assert before
+    assert after[-len(before) :] == before
+    armed.clear()
+    calls.clear()
+    assert run([f"--workdir={workdir}", "--mode=evaluate"]) == 0
+    assert calls == ["gradient", "consistency"]
+    assert json.loads((workdir / "evaluation.json").read_text())["metrics"] == whole
+    assert not (workdir / "evaluation.partial.json").exists()
+
+
+def test_other_settings_do_not_use_what_a_killed_evaluation_left(runs, tmp_path):
+    workdir = shutil.copytree(runs[0], tmp_path / "run")
+    partial = {"identity": {"epochs": [2]}, "entries": {"0/codes": {"values": {}, "seconds": 0}}}
+    for content in (json.dumps(partial), "{", "[]"):
+        (workdir / "evaluation.partial.json").write_text(content)
+        arguments = ["--mode=evaluate", "--config.eval.num_validation=100"]
+        assert run([f"--workdir={workdir}", *arguments]) == 0
+        report = json.loads((workdir / "evaluation.json").read_text())
+        assert report["num_validation"] == 100
+        assert sum(report["metrics"]["active_latents"][0]) == 100
