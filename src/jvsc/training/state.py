@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, Shaped
 
+from jvsc.data.rows import Rows
 from jvsc.kernels.threefry import fused_threefry
 from jvsc.model.model import Model
 from jvsc.model.parameters import Parameters, Statistics
@@ -57,7 +58,7 @@ def init_states(
 
 
 def with_atoms_of_data(
-    states: TrainState, data: Shaped[np.ndarray, "N D"], num_latents: int
+    states: TrainState, data: Shaped[np.ndarray, "N D"] | Rows, num_latents: int
 ) -> TrainState:
     """States whose dictionaries are random data, scaled to the norm of the atoms they replace.
 
