@@ -27,6 +27,7 @@ from jvsc.model.posteriors.base import slab_of_prior
 from jvsc.model.posteriors.inferred_threshold import PRIOR_LOG_ODDS, PRIOR_LOG_SCALE
 from jvsc.model.sampling import Sampling, choose, combine, datum_keys, draw, first_draws, weights
 from jvsc.model.thresholding import Heads
+from jvsc.solvers.support import least_squares_on_support
 
 FULL_NOISE = Annealing()
 Code = Literal["best_draw", "deterministic"]
@@ -51,6 +52,7 @@ class Variational:
       sampling_chunk: draws of a datum held in memory at once; all by default.
       penalty: lambda of objective (10), which a dictionary's codes are validated by.
       code: what a user gets as the code: the best of J draws, or the deterministic one.
+      support_steps: conjugate-gradient steps on a deterministic code's support, with a dictionary.
       empirical_bayes: how noise and prior are found, which then replace `kl_weight`; None where
         they are the posterior's constants.
     """
@@ -68,6 +70,7 @@ class Variational:
     sampling_chunk: int | None = None
     penalty: float = 20.0
     code: Code = "best_draw"
+    support_steps: int = 0
     empirical_bayes: EmpiricalBayes | None = None
 
     def init(self, key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
@@ -305,7 +308,12 @@ class Variational:
         """The code of each datum, by draws or without one, and its posterior's divergence."""
         heads, _ = self.heads(parameters, statistics, data)
         if self.code == "deterministic":
-            return Inference(self.posterior.deterministic_code(heads), self.posterior.kl(heads))
+            codes = self.posterior.deterministic_code(heads)
+            if self.generator.is_dictionary:
+                codes = least_squares_on_support(
+                    data, parameters.generator, codes, self.support_steps
+                )
+            return Inference(codes, self.posterior.kl(heads))
         codes = self.best_draws(
             parameters, statistics, data, heads, keys, self.final_annealing, self.sampling_chunk
         )[0]

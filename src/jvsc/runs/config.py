@@ -50,12 +50,14 @@ class EncoderConfig(Section):
     autoencoder's, take the same steps. `hidden` are the widths of an encoder of dense layers,
     whose posterior begins near the prior with `start_at_prior`, else near heads of zero. `name`
     chooses the encoder of a dictionary: dense layers, one of them alone, or `steps` steps of
-    inference that read the dictionary; `corrects` lets each have a matrix of its own beside it.
+    inference that read the dictionary; `corrects` lets each have a matrix of its own beside it. A
+    deterministic code ends with `support_steps` towards the least squares of its non-zeros.
     """
 
     name: Literal["mlp", "linear", "unrolled", "message_passing"] = "mlp"
     steps: PositiveInt = 10
     corrects: bool = False
+    support_steps: NonNegativeInt = 2
     optimizer: Literal["sgd", "adam"] = "sgd"
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     hidden: tuple[PositiveInt, ...] = (512, 1024, 512, 256)
@@ -92,7 +94,7 @@ class PriorConfig(Section):
     threshold_concentration: PositiveFloat = 3.0
     threshold_kl_weight: float = Field(default=0.1, ge=0)
     learns_scale: bool = True
-    learns_sparsity: bool = False
+    learns_sparsity: bool = True
 
 
 class NoiseConfig(Section):

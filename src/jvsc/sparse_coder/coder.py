@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float, Key
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from jvsc.model.methods import METHODS, SolverMethod
+from jvsc.model.methods import METHODS, SolverMethod, VariationalMethod
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.posteriors import Posterior, Thresholded
 from jvsc.model.solver_coded import SolverCoded
@@ -21,7 +21,7 @@ from jvsc.model.thresholds import FixedThreshold, TrackedThreshold
 from jvsc.model.variational import Variational
 from jvsc.runs.config import Config, Section, make_config
 from jvsc.runs.factories import build_model, build_optimizer
-from jvsc.solvers import fista
+from jvsc.solvers import fista, refine_support
 from jvsc.sparse_coder.tracking import (
     Adjust,
     lower_spike,
@@ -41,6 +41,8 @@ CODING_LIMITS: dict[str, Any] = {"tolerance": 1e-4, "max_iterations": 1000}
 # Draws held at once for a chunk of data: so many numbers.
 DRAWN_NUMBERS = 1 << 22
 ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3
+# Of an encoder whose few numbers are shared by all latents, and of its dictionary.
+UNROLLED_RATE = 1e-2
 
 
 # Scale of the Laplacian prior and variance of the Gaussian with its variance; codes are in these
@@ -51,6 +53,10 @@ PRIOR = {"scale": 1.0, "variance": 2.0}
 START_SHARE = 0.9
 # The dictionary's last learning rate, as a share of its first.
 LAST_RATE = 0.1
+
+
+# (data, dictionary, codes, penalty, steps) -> codes
+Refine = Callable[..., Float[Array, "B K"]]
 
 
 class CoderSettings(Section):
@@ -79,6 +85,9 @@ def coder_config(
     The dictionary starts where codes of the prior have the data's variance, one a column. The KL is
     weighed against a dictionary that has it with the wanted share of non-zeros.
     """
+    method = METHODS[settings.method]
+    if isinstance(method, VariationalMethod) and method.finds_prior:
+        return _explaining_config(settings, num_features, batch_size, steps_per_epoch, num_epochs)
     lasso_codes = isinstance(METHODS[settings.method], SolverMethod)
     has_sparsity = METHODS[settings.method].has_sparsity
     share = settings.sparsity if has_sparsity or lasso_codes else START_SHARE
@@ -111,6 +120,54 @@ def coder_config(
                 "learning_rate": DICTIONARY_RATE,
                 "decay": 1.0 if num_epochs is None else LAST_RATE ** (1 / num_epochs),
                 "initial_norm": norm if lasso_codes else norm * (share / START_SHARE) ** 0.5,
+                "frobenius": 0.0,
+            },
+        }
+    )
+
+
+def _explaining_config(
+    settings: CoderSettings,
+    num_features: int,
+    batch_size: int,
+    steps_per_epoch: int,
+    num_epochs: int | None,
+) -> Config:
+    """`coder_config` of the method that finds its noise and prior, with an unrolled encoder.
+
+    The prior's slab begins at the scale at which codes of twice the wanted non-zeros explain half
+    of the data's variance.
+    """
+    scale = math.sqrt(num_features / (4 * settings.n_components * settings.sparsity))
+    online = num_epochs is None
+    return make_config(
+        {
+            "method": settings.method,
+            "num_epochs": num_epochs or 1,
+            "batch_size": batch_size,
+            "num_latents": settings.n_components,
+            "num_samples": settings.n_samples,
+            "sampling": "exact",
+            "sparsity": settings.sparsity,
+            "seeds": (0,),
+            "data": {"num_train": batch_size * steps_per_epoch},
+            "prior": {"scale": scale},
+            "noise": {"control_until": 1.0 if online else 0.9},
+            "annealing": {"warmup_start": 1.0, "kl_warmup_share": 0.0 if online else 0.1},
+            "encoder": {
+                "name": "unrolled",
+                "optimizer": "adam",
+                "schedule": "constant" if online else "one_cycle",
+                "learning_rate": UNROLLED_RATE,
+                "max_gradient_norm": 1.0,
+            },
+            "generator": {
+                "optimizer": "adam",
+                "schedule": "exponential" if online else "one_cycle",
+                "learning_rate": UNROLLED_RATE,
+                "decay": 1.0,
+                "max_gradient_norm": 1.0,
+                "unit_norm": True,
                 "frobenius": 0.0,
             },
         }
@@ -185,6 +242,8 @@ def tracked_model(config: Config, num_features: int) -> SolverCoded | Variationa
         generator = tracked_generator(model.generator, sparsity, initial_log_penalty(config))
         return replace(model, generator=generator, solve=solve_tracked)
     assert isinstance(model, Variational)  # the estimator refuses others
+    if model.empirical_bayes is not None:
+        return model
     posterior, adjust, start = tracked_posterior(config, model.posterior)
     encoder = tracked_encoder(model.encoder, posterior, adjust, sparsity, start)
     return replace(model, posterior=posterior, encoder=encoder)
@@ -253,7 +312,9 @@ def infer_codes(
     model: Variational,
     config: Config,
 ) -> Float[Array, "B K"]:
-    """The best of J codes of each datum (eq. 9)."""
+    """The best of J codes of each datum (eq. 9), or the one that needs no draw."""
+    if model.code == "deterministic":
+        return model.infer(parameters, statistics, data, content_keys(key, data)).codes
     heads, _ = model.heads(parameters, statistics, data)
     return model.best_draws(
         parameters,
@@ -297,6 +358,46 @@ def refined(
         max_iterations=steps,
         initial_codes=codes,
     ).codes
+
+
+def refined_support(
+    data: Float[np.ndarray, "B D"],
+    dictionary: Float[np.ndarray, "K D"],
+    codes: Float[Array, "B K"],
+    penalty: float,
+    steps: int,
+) -> Float[Array, "B K"]:
+    """Codes after so many steps of `refine_support` from given ones."""
+    arrays = (jnp.asarray(data), jnp.asarray(dictionary), codes)
+    return _refine_support(*arrays, jnp.float32(penalty), steps)
+
+
+_refine_support = jax.jit(refine_support)
+
+
+def refinement(model: SolverCoded | Variational) -> Refine:
+    """What `refine_steps` descend: objective (10), or with a count of non-zeros in place of L1.
+
+    The latter for codes whose values no penalty shrinks.
+    """
+    counts = isinstance(model, Variational) and model.code == "deterministic"
+    return refined_support if counts else refined
+
+
+def highest_penalty(
+    model: SolverCoded | Variational, statistics: Statistics, correlation: float, width: int
+) -> float:
+    """Above any penalty of `refinement` that leaves codes as sparse as is wanted.
+
+    Args:
+      model: the method.
+      statistics: its own.
+      correlation: the largest between a datum and an atom.
+      width: D.
+    """
+    if isinstance(model, Variational) and model.code == "deterministic":
+        return 50 * float(model.bound_weight(statistics, width)) * width
+    return correlation or 1.0
 
 
 def penalty_for(

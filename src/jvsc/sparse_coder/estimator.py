@@ -22,11 +22,12 @@ from jvsc.sparse_coder.coder import (
     Coder,
     CoderSettings,
     coder_config,
+    highest_penalty,
     lasso,
     make_coder,
     packed,
     penalty_for,
-    refined,
+    refinement,
     unpacked,
     usable_batch_size,
 )
@@ -62,16 +63,21 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     Args:
       n_components: K, atoms of the dictionary.
-      method: a name of `jvsc.model.methods.METHODS`, such as "thresholded_laplacian"; with
-        "fista" the dictionary is learnt with the lasso's codes, and `transform` solves the lasso.
-      sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training. For
-        "gaussian" and "laplacian", whose draws have no zeros, it applies to `refine_steps` alone.
-      n_samples: J, codes drawn for each datum, of which the best one counts (eq. 9).
-      refine_steps: proximal-gradient steps from the best draw, towards the lasso's optimum at a
-        penalty (`penalty_`) for which the share of non-zeros is still `sparsity`.
-      kl_weight: weight of the divergence; less lets codes leave the prior and reconstruct more, and
-        too little lets training diverge. At 1 the divergence holds a latent's size as firmly as a
-        residual of unit variance pulls at it.
+      method: a name of `jvsc.model.methods.METHODS`. "inferred_threshold", the default, gives the
+        best codes, without a draw; the others are the paper's, and "fista", with which the
+        dictionary is learnt with the lasso's codes and `transform` solves the lasso.
+      sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training; data that
+        the fit has not seen may take somewhat more. For "gaussian" and "laplacian", whose draws
+        have no zeros, it applies to `refine_steps` alone.
+      n_samples: J, codes drawn for each datum, of which the best one counts (eq. 9), by methods
+        that draw.
+      refine_steps: steps that improve each code, at a penalty (`penalty_`) for which the share of
+        non-zeros is still `sparsity`. For "inferred_threshold" a step changes the latent whose best
+        value, or zero, lowers 0.5 ||x - s A||^2 + penalty ||s||_0 most; for the others it is a
+        proximal-gradient step towards the lasso's optimum.
+      kl_weight: weight of the divergence, of methods that draw; less lets codes leave the prior and
+        reconstruct more, and too little lets training diverge. At 1 the divergence holds a latent's
+        size as firmly as a residual of unit variance pulls at it.
       max_iter: passes of `fit` over the data; by default as many as make about 3,000 steps, at
         most 200.
       batch_size: data a step; less where there are fewer.
@@ -101,7 +107,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def __init__(
         self,
         n_components: int = 256,
-        method: str = "thresholded_laplacian",
+        method: str = "inferred_threshold",
         sparsity: float = 0.1,
         n_samples: int = 20,
         refine_steps: int = 0,
@@ -185,7 +191,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self
 
     def transform(self, X: ArrayLike) -> np.ndarray | scipy.sparse.csr_array:
-        """The codes of data: the best of `n_samples` draws, then `refine_steps`; or the lasso's.
+        """The codes of data: the encoder's, the best of `n_samples` draws, or the lasso's.
 
         A datum's draws follow from its own values, so its code does not depend on its place or on
         its neighbours, and is the same at every call.
@@ -373,7 +379,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             else:
                 codes = coder.codes(parameters, statistics, rows, key)
                 if self.refine_steps:
-                    codes = refined(
+                    codes = refinement(coder.model)(
                         rows, parameters.generator, codes, self.penalty_, int(self.refine_steps)
                     )
             yield np.asarray(codes)[:count], rows[:count]
@@ -388,7 +394,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         places = np.linspace(0, len(data) - 1, min(len(data), CALIBRATION_ROWS), dtype=int)
         rows, count = next(self._rows(data[places]).chunks())
         dictionary = parameters.generator
-        highest = float(np.max(np.abs(rows @ dictionary.T))) or 1.0
+        correlation = float(np.max(np.abs(rows @ dictionary.T)))
+        highest = highest_penalty(coder.model, statistics, correlation, rows.shape[1])
+        refine = refinement(coder.model)
         start = None
         if not solved:
             start = coder.codes(parameters, statistics, rows, jax.random.key(self._seed))
@@ -397,7 +405,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             if start is None:
                 codes = lasso(rows, dictionary, penalty)
             else:
-                codes = refined(rows, dictionary, start, penalty, int(self.refine_steps))
+                codes = refine(rows, dictionary, start, penalty, int(self.refine_steps))
             return float(np.mean(np.asarray(codes)[:count] != 0))
 
         self.penalty_ = penalty_for(share, self.sparsity, highest)

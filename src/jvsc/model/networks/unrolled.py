@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,19 @@ from jvsc.model.thresholding import Heads
 
 # Where the learned numbers of each step begin.
 STEP_SIZE, MOMENTUM = 0.3, 0.3
+# Parameters that have a value for each step.
+PER_STEP = ("step_size", "momentum", "log_variance_factor", "correction")
+
+
+class _State(NamedTuple):
+    """What goes from step to step: codes now and before, and the posterior of the last step."""
+
+    code: Float[Array, "B K"]
+    before: Float[Array, "B K"]
+    uncertain: Float[Array, "B 1"]
+    loc: Float[Array, "B K"]
+    gate: Float[Array, "B K"]
+    variance: Float[Array, "B K"]
 
 
 def unrolled_encoder(
@@ -82,28 +96,33 @@ def unrolled_encoder(
     ) -> tuple[Heads, Statistics]:
         del training
         assert generative is not None  # a generator that is a network is refused before
-        correlate = _residual_correlation(data, generative.dictionary, parameters)
+        correlate = _residual_correlation(data, generative.dictionary)
         limit = jnp.linalg.norm(data, axis=1, keepdims=True)
-        zeros = jnp.zeros((data.shape[0], num_latents), data.dtype)
-        code, before, loc, gate, variance = zeros, zeros, zeros, zeros, zeros
-        probability = jax.nn.sigmoid(generative.prior_log_odds)
-        uncertain = num_latents * probability * 2 * generative.prior_scale**2
-        for step in range(num_steps):
-            observed = parameters["step_size"][step] * correlate(code, step)
-            if step:
-                observed += code + parameters["momentum"][step] * (code - before)
+
+        def step(state: _State, numbers: dict[str, Array]) -> tuple[_State, None]:
+            observed = numbers["step_size"] * correlate(state.code, numbers.get("correction"))
+            observed += state.code + numbers["momentum"] * (state.code - state.before)
             # No latent of a unit-norm atom needs more; steps that are too long would diverge.
             observed = jnp.clip(observed, -limit, limit)
-            channel = generative.noise_variance + uncertain / num_features
+            channel = generative.noise_variance + state.uncertain / num_features
             log_odds, loc, variance = laplacian_slab(
-                observed,
-                channel * jnp.exp(parameters["log_variance_factor"][step]),
-                generative.prior_scale,
+                observed, channel * jnp.exp(numbers["log_variance_factor"]), generative.prior_scale
             )
             gate = log_odds + generative.prior_log_odds
             active = jax.nn.sigmoid(gate)
-            before, code = code, active * loc
-            uncertain = jnp.sum(active * (variance + loc**2) - code**2, axis=1, keepdims=True)
+            code = active * loc
+            square = active * (variance + loc**2)
+            uncertain = jnp.sum(square - code**2, axis=1, keepdims=True)
+            return _State(code, state.code, uncertain, loc, gate, variance), None
+
+        zeros = jnp.zeros((data.shape[0], num_latents), data.dtype)
+        prior_variance = jax.nn.sigmoid(generative.prior_log_odds) * 2 * generative.prior_scale**2
+        uncertain = jnp.full_like(limit, num_latents) * prior_variance
+        start = _State(zeros, zeros, uncertain, zeros, zeros, zeros)
+        # One step is compiled, however many there are.
+        steps = {name: parameters[name] for name in PER_STEP if name in parameters}
+        last, _ = jax.lax.scan(step, start, steps)
+        loc, gate, variance = last.loc, last.gate, last.variance
         gate = jnp.exp(parameters["log_gate_factor"]) * gate + parameters["gate_offset"]
         log_scale = 0.5 * jnp.log(variance / 2) + parameters["log_scale_factor"]
         heads = {
@@ -122,24 +141,25 @@ def unrolled_encoder(
 
 
 def _residual_correlation(
-    data: Float[Array, "B D"], dictionary: Float[Array, "K D"], parameters: Parameters
-) -> Callable[[Float[Array, "B K"], int], Float[Array, "B K"]]:
-    """`(codes, step) -> (x - s A) (A + W)^T`, by the Gram matrix where that is less work.
+    data: Float[Array, "B D"], dictionary: Float[Array, "K D"]
+) -> Callable[[Float[Array, "B K"], Float[Array, "D K"] | None], Float[Array, "B K"]]:
+    """`(codes, W^T) -> (x - s A) (A + W)^T`, by the Gram matrix where that is less work.
 
     Args:
       data: x.
       dictionary: A.
-      parameters: with the correction W of each step, if there is one.
     """
     num_latents, num_features = dictionary.shape
-    correction = parameters.get("correction")
-    if correction is None and num_latents <= 2 * num_features:
-        correlation, gram = data @ dictionary.T, dictionary @ dictionary.T
-        return lambda codes, step: correlation - codes @ gram if step else correlation
+    correlation = data @ dictionary.T
+    gram = dictionary @ dictionary.T if num_latents <= 2 * num_features else None
 
-    def correlate(codes: Float[Array, "B K"], step: int) -> Float[Array, "B K"]:
-        residual = data - codes @ dictionary if step else data
-        kernel = dictionary.T if correction is None else dictionary.T + correction[step]
-        return residual @ kernel
+    def correlate(
+        codes: Float[Array, "B K"], correction: Float[Array, "D K"] | None
+    ) -> Float[Array, "B K"]:
+        if correction is not None:
+            return (data - codes @ dictionary) @ (dictionary.T + correction)
+        if gram is not None:
+            return correlation - codes @ gram
+        return (data - codes @ dictionary) @ dictionary.T
 
     return correlate

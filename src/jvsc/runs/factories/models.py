@@ -79,6 +79,7 @@ def build_variational(
         sampling_chunk=config.sampling_chunk,
         penalty=config.fista.penalty,
         code="deterministic" if family.finds_prior else "best_draw",
+        support_steps=config.encoder.support_steps,
         empirical_bayes=build_empirical_bayes(config, axis_name) if family.finds_prior else None,
     )
 
