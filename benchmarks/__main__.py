@@ -18,6 +18,8 @@ WORKLOADS = (
     "memory",
     "start",
 )
+# Of what codes are worth, and not of seconds: a table and pictures of its own.
+QUALITY = "quality"
 # What takes a GPU.
 GPU_WORKLOADS = ("celeba_step", "trainings")
 
@@ -25,13 +27,18 @@ GPU_WORKLOADS = ("celeba_step", "trainings")
 def main() -> None:
     """Measures the workloads asked for; prints one table, writes JSON, a picture and a page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    names = ", ".join((*WORKLOADS, *GPU_WORKLOADS))
-    text = f"of {names}; by default all but {' and '.join(GPU_WORKLOADS)}, which take a GPU"
+    known = (*WORKLOADS, QUALITY, *GPU_WORKLOADS)
+    names = ", ".join(known)
+    text = (
+        f"of {names}; by default all but {QUALITY}, which takes long, and "
+        f"{' and '.join(GPU_WORKLOADS)}, which take a GPU"
+    )
     parser.add_argument("workloads", nargs="*", help=text)
     text = "folder for the table, the figures and a picture (default runs/benchmarks)"
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"), help=text)
+    parser.add_argument("--seeds", type=int, default=1, help="fits of each setting of quality")
     arguments = parser.parse_args()
-    unknown = sorted(set(arguments.workloads) - {*WORKLOADS, *GPU_WORKLOADS})
+    unknown = sorted(set(arguments.workloads) - set(known))
     if unknown:
         parser.error(f"unknown workload {unknown[0]!r}; give some of {names}")
     try:
@@ -42,6 +49,11 @@ def main() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     torch.set_num_threads(os.cpu_count() or 1)
     arguments.output.mkdir(parents=True, exist_ok=True)
+    if QUALITY in arguments.workloads:
+        importlib.import_module("benchmarks.quality").run(arguments.output, arguments.seeds)
+        arguments.workloads.remove(QUALITY)
+        if not arguments.workloads:
+            return
     rows: list[Comparison] = []
     for name in arguments.workloads or WORKLOADS:
         rows += importlib.import_module(f"benchmarks.{name}").measure()

@@ -31,6 +31,12 @@ def test_photographs_give_sparse_codes_and_a_picture_of_atoms(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_method_on_one_screen_gives_sparse_codes():
+    told = told_by("train_by_hand.py", "--steps=60")
+    assert 0 < share(told, "non-zeros") < 0.5
+    assert re.search(r"objective \(10\): [\d.]+, of zero codes 32.0", told)
+
+
 @pytest.mark.slow
 def test_a_model_of_ones_own_learns_where_the_true_codes_are_not_zero():
     told = told_by("own_model.py", "--steps=500")
