@@ -100,7 +100,8 @@ class PriorConfig(Section):
 class NoiseConfig(Section):
     """The noise of method=inferred_threshold (`jvsc.model.empirical_bayes`).
 
-    Its variance is of an entry of the data, which have variance 1 on average.
+    Its variance is of an entry of the data, which have variance 1 on average. The controller rests
+    after a share of the training; at 1 never.
     """
 
     rule: NoiseRule = "controlled"

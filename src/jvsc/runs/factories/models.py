@@ -86,13 +86,14 @@ def build_variational(
 
 def build_empirical_bayes(config: Config, axis_name: str | None) -> EmpiricalBayes:
     """How noise and prior of method=inferred_threshold are found."""
+    until = config.noise.control_until
     return EmpiricalBayes(
         noise=config.noise.rule,
         noise_variance=config.noise.variance,
         sparsity=config.hyperparameters().sparsity,
         learns_scale=config.prior.learns_scale,
         learns_sparsity=config.prior.learns_sparsity,
-        settled_after=round(config.noise.control_until * config.num_steps),
+        settled_after=round(until * config.num_steps) if until < 1 else None,
         axis_name=axis_name,
     )
 
