@@ -25,13 +25,12 @@ def linear_gaussian(loc_scale: float, log_variance: float) -> Variational:
         ),
     )
     generator = Generator(lambda key: ({}, {}), lambda p, s, codes, training: (codes, s))
-    return Variational(generator, Unthresholded(Gaussian(VARIANCE)), encoder)
+    posterior = Unthresholded(Gaussian(VARIANCE))
+    return Variational(generator, posterior, encoder, kl_weight=KL_WEIGHT)
 
 
 def bound_of(model: Variational, data: np.ndarray, num_samples: int, chunk: int = 50):
-    measure = make_bound(
-        model, num_samples=num_samples, annealing=Annealing(), kl_weight=KL_WEIGHT, chunk=chunk
-    )
+    measure = make_bound(model, num_samples=num_samples, annealing=Annealing(), chunk=chunk)
     return measure(*model.init(jax.random.key(0)), data, jax.random.key(1))
 
 

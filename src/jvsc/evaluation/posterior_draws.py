@@ -31,7 +31,6 @@ def make_bound(
     *,
     num_samples: int,
     annealing: Annealing,
-    kl_weight: float,
     chunk: int,
 ) -> MeasureData:
     """Compiles two bounds on log p(x), in nats: importance-weighted over J samples, and the ELBO.
@@ -40,10 +39,9 @@ def make_bound(
     family are its base's and its inferred threshold's, where the divergence acts.
 
     Args:
-      model: the method.
+      model: the method, whose weight beta > 0 of the divergence gives the likelihood's variance.
       num_samples: J.
       annealing: warm-up and temperature of the samples.
-      kl_weight: beta > 0, from which the likelihood's variance follows.
       chunk: data at once, of which one draw each is held in memory.
 
     Returns:
@@ -53,13 +51,15 @@ def make_bound(
     posterior = model.posterior
 
     def bounds(parameters, statistics, data, heads, keys):
+        weight = model.bound_weight(statistics, data.shape[1])
+
         def log_weight(number: Int[Array, ""]) -> Float[Array, " B"]:
             numbers = first_draws(1, data.shape[0]) + number
             codes, log_ratios = draw(
                 posterior.sample_and_log_ratio, keys, heads, numbers, annealing
             )
             error = squared_error(data, model.generate(parameters, statistics, codes)[0])
-            likelihood = gaussian_log_likelihood(error, kl_weight, data.shape[1])
+            likelihood = gaussian_log_likelihood(error, weight, data.shape[1])
             return (likelihood + jnp.sum(log_ratios, axis=-1))[0]
 
         log_weights = jax.lax.map(log_weight, jnp.arange(num_samples))

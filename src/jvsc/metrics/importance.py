@@ -20,7 +20,7 @@ def importance_weighted_bound(log_weights: Float[Array, "J *B"]) -> Float[Array,
 
 
 def gaussian_log_likelihood(
-    squared_error: Float[Array, "*B"], kl_weight: float, num_features: int
+    squared_error: Float[Array, "*B"], kl_weight: float | Float[Array, ""], num_features: int
 ) -> Float[Array, "*B"]:
     """Log N(x; x_hat, v I) for which the encoder's loss is a bound: v = beta D / 2 (eq. 12).
 

@@ -35,10 +35,12 @@ class Inference(NamedTuple):
       codes: [B, K].
       kl: divergence of the posterior from the prior, latent by latent, in nats; None for a method
         without a posterior.
+      expected_loss: what training descends, in closed form, [B]; None where it is not known so.
     """
 
     codes: Float[Array, "B K"]
     kl: Float[Array, "B K"] | None = None
+    expected_loss: Float[Array, " B"] | None = None
 
 
 @runtime_checkable

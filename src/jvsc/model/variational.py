@@ -308,16 +308,29 @@ class Variational:
         """The code of each datum, by draws or without one, and its posterior's divergence."""
         heads, _ = self.heads(parameters, statistics, data)
         if self.code == "deterministic":
-            codes = self.posterior.deterministic_code(heads)
-            if self.generator.is_dictionary:
-                codes = least_squares_on_support(
-                    data, parameters.generator, codes, self.support_steps
-                )
-            return Inference(codes, self.posterior.kl(heads))
+            return self._infer_without_draws(parameters, statistics, data, heads)
         codes = self.best_draws(
             parameters, statistics, data, heads, keys, self.final_annealing, self.sampling_chunk
         )[0]
         return Inference(codes, self.posterior.kl(heads))
+
+    def _infer_without_draws(
+        self,
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        heads: Heads,
+    ) -> Inference:
+        """The deterministic code, and with a dictionary the loss it was trained by."""
+        codes, kl = self.posterior.deterministic_code(heads), self.posterior.kl(heads)
+        if not self.generator.is_dictionary:
+            return Inference(codes, kl)
+        codes = least_squares_on_support(data, parameters.generator, codes, self.support_steps)
+        weight = self.bound_weight(statistics, data.shape[1])
+        terms, _, _ = self._expected_terms(
+            parameters, statistics, data, heads, kl, self.final_annealing, weight
+        )
+        return Inference(codes, kl, terms.total()[0])
 
     def validation_loss(
         self,
@@ -325,7 +338,13 @@ class Variational:
         reconstruction: Float[Array, "B D"],
         inferred: Inference,
     ) -> Float[Array, " B"]:
-        """Objective (10) with a dictionary, the encoder's loss (12) with a network."""
+        """Objective (10) with a dictionary, the encoder's loss (12) with a network.
+
+        A method that needs no draw is validated by its own expected loss: the L1 norm of (10) would
+        charge it for sizes that it does not shrink.
+        """
+        if inferred.expected_loss is not None:
+            return inferred.expected_loss
         if self.generator.is_dictionary:
             objective = sparse_coding_objective(data, reconstruction, inferred.codes, self.penalty)
             return objective.total()

@@ -11,7 +11,7 @@ from jvsc.errors import UserError
 from jvsc.runs.config import Config, flatten, make_config, nearest_key
 from jvsc.runs.workdir import FREE_SECTIONS, read_config
 
-DEFAULT_CONFIG = "patches.py:thresholded_laplacian,demo"
+DEFAULT_CONFIG = "patches.py:inferred_threshold,demo"
 MODEL_MODES = ("encode", "decode", "export")
 MODES = ("train", "evaluate", "compare", *MODEL_MODES)
 USAGE = """\

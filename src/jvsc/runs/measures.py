@@ -33,6 +33,7 @@ from jvsc.metrics import (
     point_biserial,
 )
 from jvsc.metrics.frechet import Moments
+from jvsc.model.methods import VariationalMethod
 from jvsc.model.model import Model
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.variational import Variational
@@ -72,14 +73,18 @@ Make = Callable[[Config, Model, Dataset], Compute | None]
 
 def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
     """Measures of the codes, and what the run is validated by."""
-    del model, dataset
+    del dataset
+    without_draws = isinstance(model, Variational) and model.code == "deterministic"
 
     def compute(subject: Subject) -> Values:
         inferred = subject.inferred
         values: Values = {"validation_loss": float(np.mean(inferred.validation_loss))}
         values |= measure_codes(inferred, config.eval.num_edges, config.eval.mutual_information)
         data = np.asarray(as_float(jnp.asarray(subject.data)))
-        return values | {"explained_variance": explained_variance(data, inferred.squared_error)}
+        values["explained_variance"] = explained_variance(data, inferred.squared_error)
+        if without_draws:
+            values["zero_code_loss"] = float(np.mean(data.astype(np.float64) ** 2))
+        return values
 
     return compute
 
@@ -87,7 +92,7 @@ def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
 def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute | None:
     """Objective (10), and the optimum that codes could reach with the same dictionary."""
     del dataset
-    if not model.generator.is_dictionary:
+    if not model.generator.is_dictionary or finds_prior(config):
         return None
     settings, penalty = config.eval, config.fista.penalty
 
@@ -111,6 +116,11 @@ def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute |
     return compute
 
 
+def finds_prior(config: Config) -> bool:
+    """Whether the method's codes are not made for objective (10): nothing shrinks their values."""
+    return isinstance(config.family, VariationalMethod) and config.family.finds_prior
+
+
 def make_refinement(config: Config, model: Model, dataset: Dataset) -> Compute | None:
     """How near to the dictionary's optimum codes come by drawing more, and by a solver's steps.
 
@@ -120,6 +130,8 @@ def make_refinement(config: Config, model: Model, dataset: Dataset) -> Compute |
     """
     del dataset
     if not (isinstance(model, Variational) and model.generator.is_dictionary):
+        return None
+    if finds_prior(config):
         return None
     settings, penalty = config.eval, config.fista.penalty
     best = make_best_of_draws(
@@ -152,13 +164,12 @@ def make_refinement(config: Config, model: Model, dataset: Dataset) -> Compute |
 def make_bounds(config: Config, model: Model, dataset: Dataset) -> Compute | None:
     """`iwae` and `elbo` in nats a datum, and the loss of the chosen draw that training descends."""
     del dataset
-    if not isinstance(model, Variational) or config.kl_weight == 0:
+    if not isinstance(model, Variational) or model.kl_weight == 0:
         return None
     bound = make_bound(
         model,
         num_samples=config.eval.iwae_samples,
         annealing=model.final_annealing,
-        kl_weight=config.kl_weight,
         chunk=config.eval.chunk,
     )
 
@@ -166,7 +177,8 @@ def make_bounds(config: Config, model: Model, dataset: Dataset) -> Compute | Non
         iwae, elbo = bound(subject.parameters, subject.statistics, subject.data, subject.key)
         kl = subject.inferred.kl
         assert kl is not None
-        loss = subject.inferred.squared_error + config.kl_weight * np.sum(kl, axis=-1)
+        weight = float(model.bound_weight(subject.statistics, subject.data.shape[1]))
+        loss = subject.inferred.squared_error + weight * np.sum(kl, axis=-1)
         return {
             "iwae": float(np.mean(iwae)),
             "elbo": float(np.mean(elbo)),

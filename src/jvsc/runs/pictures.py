@@ -13,7 +13,6 @@ from jvsc.data import Dataset
 from jvsc.data.pixels import as_float
 from jvsc.evaluation.posterior_draws import prior_codes
 from jvsc.metrics import estimated_dictionary
-from jvsc.model.methods import SolverMethod
 from jvsc.model.model import Model
 from jvsc.model.networks import Generator
 from jvsc.model.parameters import Parameters, Statistics
@@ -44,7 +43,8 @@ def draw_run(config: Config, workdir: Path, dataset: Dataset, evaluation: Evalua
     rows = {"data": np.asarray(as_float(jnp.asarray(dataset.validation[chosen])))}
     shown = {config.method.replace("_", "\n"): jnp.asarray(codes[chosen])}
     is_dictionary = model.generator.is_dictionary
-    if is_dictionary and not isinstance(config.family, SolverMethod):
+    # Codes that a solver shrinks are shown beside those of a method that weighs (10), as it does.
+    if is_dictionary and isinstance(model, Variational) and model.empirical_bayes is None:
         dictionary = jnp.asarray(evaluation.parameters.generator)
         shown["FISTA"] = fista(jnp.asarray(rows["data"]), dictionary, config.fista.penalty).codes
     for name, some in shown.items():
