@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jvsc.data import Dataset
-from jvsc.model.methods import build_posterior
+from jvsc.model.methods import METHODS, AutoencoderMethod, build_posterior
 from jvsc.model.model import Model
 from jvsc.model.networks import dictionary_generator, mlp_encoder
 from jvsc.model.parameters import Parameters, Statistics
@@ -16,6 +16,28 @@ from jvsc.model.variational import Variational
 from jvsc.runs.config import Config, make_config
 
 D, K, B = 16, 12, 10
+# All but the sparse autoencoders, which have no conv generator and no posterior.
+CODED_METHODS = tuple(
+    name for name, method in METHODS.items() if not isinstance(method, AutoencoderMethod)
+)
+# The inferred threshold as configs/ train it: the exact bound, an encoder that explains away.
+EXPLAINING = {
+    "method": "inferred_threshold",
+    "sampling": "exact",
+    "threshold": None,
+    "sparsity": 0.1,
+    "encoder__name": "unrolled",
+    "encoder__steps": 4,
+    "encoder__optimizer": "adam",
+    "encoder__max_gradient_norm": 1.0,
+    "generator__optimizer": "adam",
+    "generator__schedule": "one_cycle",
+    "generator__learning_rate": 1e-2,
+    "generator__unit_norm": True,
+    "generator__frobenius": 0.0,
+    "prior__scale": 1.5,
+    "annealing__kl_warmup_share": 0.1,
+}
 NO_STATISTICS = Statistics({}, {})
 
 

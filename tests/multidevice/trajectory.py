@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import jax
 import jax.numpy as jnp
 import numpy as np
-from models import image_config, random_images, small_config
+from models import EXPLAINING, image_config, random_images, small_config
 
 from jvsc.runs.factories import build_dataset, build_model, build_optimizer
 from jvsc.runs.train import feed_arguments, make_feed
@@ -24,14 +24,14 @@ NUM_EPOCHS = 2
 
 
 def trajectory(kind: str) -> dict[str, np.ndarray]:
-    """Losses and last parameters; kind is linear, topk or conv.
+    """Losses and last parameters; kind is linear, topk, explaining or conv.
 
     With `_latents_N` behind the kind, the latents are divided among N of the devices; with
     `_streamed`, the data are sent in parts.
     """
     kind, _, shards = kind.partition("_latents_")
     kind, streamed, _ = kind.partition("_streamed")
-    if kind in ("linear", "topk"):
+    if kind in ("linear", "topk", "explaining"):
         config = small_config(batch_size=40, num_samples=3, data__num_train=400)
         if kind == "topk":
             # No threshold of ours; an AuxK loss of latents that soon are dead.
@@ -39,6 +39,9 @@ def trajectory(kind: str) -> dict[str, np.ndarray]:
             config = small_config(
                 method="topk", threshold=None, batch_size=40, data__num_train=400, **sizes
             )
+        if kind == "explaining":
+            corrects = {"encoder__corrects": True}
+            config = small_config(batch_size=40, data__num_train=400, **EXPLAINING, **corrects)
         dataset = build_dataset(config)
     else:
         config = image_config(num_samples=3, sampling_chunk=2, compute_dtype="float64")

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from models import assert_trees_equal, image_config, random_images, small_config
+from models import CODED_METHODS, assert_trees_equal, image_config, random_images, small_config
 
 import jvsc.runs.train
 from jvsc.model.methods import METHODS
@@ -45,7 +45,7 @@ def test_a_dictionary_is_learned_twice_the_same(tmp_path, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CODED_METHODS)
 def test_a_conv_generator_is_learned_twice_the_same(tmp_path, monkeypatch, method):
     monkeypatch.setattr(jvsc.runs.train, "build_dataset", random_images)
     changes = {} if method == "fista" else {"num_samples": 2, "sampling_chunk": 1}

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import small_config, small_model
+from models import CODED_METHODS, small_config, small_model
 
 from jvsc.evaluation.code_measures import measure_dictionary
 from jvsc.evaluation.inference import in_chunks, make_infer, make_validate, refine
 from jvsc.main import run
 from jvsc.metrics import multi_information
 from jvsc.metrics.multi_information import bin_edges
-from jvsc.model.methods import METHODS, AutoencoderMethod
+from jvsc.model.methods import METHODS
 from jvsc.runs.evaluate import evaluate_run
 from jvsc.runs.factories import build_dataset
 from jvsc.runs.train import train
@@ -89,11 +89,7 @@ TRIED = ("fista", "thresholded_laplacian")
 
 @pytest.mark.parametrize(
     "method",
-    [
-        pytest.param(name, marks=() if name in TRIED else pytest.mark.slow)
-        for name in METHODS
-        if not isinstance(METHODS[name], AutoencoderMethod)
-    ],
+    [pytest.param(name, marks=() if name in TRIED else pytest.mark.slow) for name in CODED_METHODS],
 )
 def test_every_method_trains_and_evaluates(method, tmp_path):
     threshold = 0.25 if METHODS[method].rule else None

@@ -42,6 +42,7 @@ def trajectory(tmp_path_factory):
     "kind",
     [
         "linear",
+        "explaining",
         pytest.param("conv", marks=pytest.mark.slow),
         pytest.param("conv_streamed", marks=pytest.mark.slow),
     ],
@@ -59,6 +60,7 @@ def test_eight_devices_follow_the_trajectory_of_one(trajectory, kind):
     "kind",
     [
         "linear_latents_4",
+        pytest.param("explaining_latents_4", marks=pytest.mark.slow),
         pytest.param("linear_latents_8", marks=pytest.mark.slow),
         pytest.param("topk_latents_2", marks=pytest.mark.slow),
         pytest.param("topk_latents_8", marks=pytest.mark.slow),

@@ -79,6 +79,11 @@ class VariationalMethod:
     warms_up: bool = False
     finds_prior: bool = False
 
+    @property
+    def has_moments(self) -> bool:
+        """Whether its posterior's moments are known, so that its bound may be exact."""
+        return self.posterior(Hyperparameters()).has_moments
+
 
 @dataclass(frozen=True)
 class SolverMethod:

@@ -11,7 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from jvsc.errors import UserError
 from jvsc.model.empirical_bayes import NoiseRule
-from jvsc.model.methods import METHODS, AutoencoderMethod, Hyperparameters, Method
+from jvsc.model.methods import (
+    METHODS,
+    AutoencoderMethod,
+    Hyperparameters,
+    Method,
+    VariationalMethod,
+)
 from jvsc.model.networks import ARCHITECTURES
 from jvsc.model.sampling import Sampling
 from jvsc.model.thresholding import Estimator
@@ -250,6 +256,7 @@ class Config(Section):
             raise ValueError("both threshold and sparsity are given; give one of them")
         if self.estimator == "subgradient" and method.rule is None:
             raise ValueError(f"estimator=subgradient does not apply to {self.method}")
+        self._check_dictionary_alone(method)
         if self.eval.only_nonzeros and (
             self.method != "thresholded_laplacian" or self.has_network_generator
         ):
@@ -263,6 +270,22 @@ class Config(Section):
                 "lower the one or raise the other"
             )
         return self
+
+    def _check_dictionary_alone(self, method: Method) -> None:
+        """Refuses what is for a dictionary, or for posteriors with moments, elsewhere."""
+        if self.encoder.name != "mlp" and self.has_network_generator:
+            raise ValueError(
+                f"encoder.name={self.encoder.name} is for patches or activations, not for "
+                f"{self.data.name}; leave it out"
+            )
+        if self.sampling != "exact":
+            return
+        if self.has_network_generator:
+            raise ValueError(
+                f"sampling=exact is for patches or activations, not for {self.data.name}; give max"
+            )
+        if not isinstance(method, VariationalMethod) or not method.has_moments:
+            raise ValueError(f"sampling=exact does not apply to {self.method}; leave it out")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -115,9 +115,10 @@ def unrolled_encoder(
             uncertain = jnp.sum(square - code**2, axis=1, keepdims=True)
             return _State(code, state.code, uncertain, loc, gate, variance), None
 
-        zeros = jnp.zeros((data.shape[0], num_latents), data.dtype)
+        dtype = jnp.result_type(data, generative.dictionary, parameters["step_size"])
+        zeros = jnp.zeros((data.shape[0], num_latents), dtype)
         prior_variance = jax.nn.sigmoid(generative.prior_log_odds) * 2 * generative.prior_scale**2
-        uncertain = jnp.full_like(limit, num_latents) * prior_variance
+        uncertain = jnp.full((data.shape[0], 1), num_latents, dtype) * prior_variance
         start = _State(zeros, zeros, uncertain, zeros, zeros, zeros)
         # One step is compiled, however many there are.
         steps = {name: parameters[name] for name in PER_STEP if name in parameters}

@@ -21,6 +21,7 @@ from jvsc.model.networks import (
     conv_encoder,
     conv_generator,
     dictionary_generator,
+    linear_encoder,
     message_passing_encoder,
     mlp_encoder,
     unrolled_encoder,
@@ -164,17 +165,19 @@ def build_encoder(
     return ENCODERS[config.encoder.name](config, posterior, num_features, dtype)
 
 
-def _dense_encoder(config: Config, posterior: Posterior, num_features: int, dtype: Any) -> Encoder:
+def _mlp_encoder(config: Config, posterior: Posterior, num_features: int, dtype: Any) -> Encoder:
     settings = config.encoder
     offsets = tuple(posterior.prior.values()) if settings.start_at_prior else ()
-    hidden = settings.hidden if settings.name == "mlp" else ()
-    return mlp_encoder(num_features, config.num_latents, posterior.heads, hidden, dtype, offsets)
+    heads = posterior.heads
+    return mlp_encoder(num_features, config.num_latents, heads, settings.hidden, dtype, offsets)
 
 
 # Encoders of a dictionary: (settings, posterior, D, type of its computations) -> encoder
 ENCODERS: dict[str, Callable[[Config, Posterior, int, Any], Encoder]] = {
-    "mlp": _dense_encoder,
-    "linear": _dense_encoder,
+    "mlp": _mlp_encoder,
+    "linear": lambda config, posterior, num_features, dtype: linear_encoder(
+        num_features, config.num_latents, posterior.prior
+    ),
     "unrolled": lambda config, posterior, num_features, dtype: unrolled_encoder(
         num_features,
         config.num_latents,
