@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, Key
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from jvsc.errors import UserError
 from jvsc.model.methods import METHODS, SolverMethod, VariationalMethod
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.posteriors import Posterior, Thresholded
@@ -43,6 +44,8 @@ DRAWN_NUMBERS = 1 << 22
 ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3
 # Of an encoder whose few numbers are shared by all latents, and of its dictionary.
 UNROLLED_RATE = 1e-2
+# The prior's share of non-zeros at the start, where none is wanted.
+FIRST_SPARSITY = 0.05
 
 
 # Scale of the Laplacian prior and variance of the Gaussian with its variance; codes are in these
@@ -64,7 +67,7 @@ class CoderSettings(Section):
 
     n_components: PositiveInt
     method: str
-    sparsity: float = Field(gt=0, lt=1)
+    sparsity: float | None = Field(gt=0, lt=1)
     n_samples: PositiveInt
     refine_steps: NonNegativeInt
     kl_weight: PositiveFloat
@@ -88,6 +91,8 @@ def coder_config(
     method = METHODS[settings.method]
     if isinstance(method, VariationalMethod) and method.finds_prior:
         return _explaining_config(settings, num_features, batch_size, steps_per_epoch, num_epochs)
+    if settings.sparsity is None:
+        raise UserError(f"sparsity=None does not apply to {settings.method}; give a share")
     lasso_codes = isinstance(METHODS[settings.method], SolverMethod)
     has_sparsity = METHODS[settings.method].has_sparsity
     share = settings.sparsity if has_sparsity or lasso_codes else START_SHARE
@@ -135,10 +140,11 @@ def _explaining_config(
 ) -> Config:
     """`coder_config` of the method that finds its noise and prior, with an unrolled encoder.
 
-    The prior's slab begins at the scale at which codes of twice the wanted non-zeros explain half
-    of the data's variance.
+    The prior's slab begins at the scale at which codes of the wanted share have half of the data's
+    variance. Without a wanted share the noise's variance is learned, and decides it.
     """
-    scale = math.sqrt(num_features / (4 * settings.n_components * settings.sparsity))
+    sparsity = FIRST_SPARSITY if settings.sparsity is None else settings.sparsity
+    scale = math.sqrt(num_features / (4 * settings.n_components * sparsity))
     online = num_epochs is None
     return make_config(
         {
@@ -148,11 +154,14 @@ def _explaining_config(
             "num_latents": settings.n_components,
             "num_samples": settings.n_samples,
             "sampling": "exact",
-            "sparsity": settings.sparsity,
+            "sparsity": sparsity,
             "seeds": (0,),
             "data": {"num_train": batch_size * steps_per_epoch},
             "prior": {"scale": scale},
-            "noise": {"control_until": 1.0 if online else 0.9},
+            "noise": {
+                "rule": "learned" if settings.sparsity is None else "controlled",
+                "control_until": 1.0 if online else 0.9,
+            },
             "annealing": {"warmup_start": 1.0, "kl_warmup_share": 0.0 if online else 0.1},
             "encoder": {
                 "name": "unrolled",

@@ -67,8 +67,10 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         best codes, without a draw; the others are the paper's, and "fista", with which the
         dictionary is learnt with the lasso's codes and `transform` solves the lasso.
       sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training; data that
-        the fit has not seen may take somewhat more. For "gaussian" and "laplacian", whose draws
-        have no zeros, it applies to `refine_steps` alone.
+        the fit has not seen may take somewhat more. With None, for "inferred_threshold" alone, the
+        share is what the data say: the variance of their noise is learned, and probabilities are
+        those of the model that makes the data most probable. For "gaussian" and "laplacian",
+        whose draws have no zeros, it applies to `refine_steps` alone.
       n_samples: J, codes drawn for each datum, of which the best one counts (eq. 9), by methods
         that draw.
       refine_steps: steps that improve each code, at a penalty (`penalty_`) for which the share of
@@ -108,7 +110,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self,
         n_components: int = 256,
         method: str = "inferred_threshold",
-        sparsity: float = 0.1,
+        sparsity: float | None = 0.1,
         n_samples: int = 20,
         refine_steps: int = 0,
         *,
@@ -408,4 +410,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 codes = refine(rows, dictionary, start, penalty, int(self.refine_steps))
             return float(np.mean(np.asarray(codes)[:count] != 0))
 
-        self.penalty_ = penalty_for(share, self.sparsity, highest)
+        wanted = self.sparsity
+        if wanted is None:
+            wanted = float(np.mean(np.asarray(start)[:count] != 0))
+        self.penalty_ = penalty_for(share, wanted, highest)
