@@ -122,7 +122,7 @@ def unrolled_encoder(
         start = _State(zeros, zeros, uncertain, zeros, zeros, zeros)
         # One step is compiled, however many there are.
         steps = {name: parameters[name] for name in PER_STEP if name in parameters}
-        last, _ = jax.lax.scan(step, start, steps)
+        last, _ = jax.lax.scan(jax.checkpoint(step), start, steps)
         loc, gate, variance = last.loc, last.gate, last.variance
         gate = jnp.exp(parameters["log_gate_factor"]) * gate + parameters["gate_offset"]
         log_scale = 0.5 * jnp.log(variance / 2) + parameters["log_scale_factor"]
