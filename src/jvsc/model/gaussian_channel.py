@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LOG_2PI = math.log(2 * math.pi)
+LOG_2PI, SQRT_2PI = math.log(2 * math.pi), math.sqrt(2 * math.pi)
 # A slab's variance is at least this share of its channel's, so that its logarithm is finite.
 SMALLEST_SHARE = 1e-4
 # Of log(erfcx(z) (1 + z / 2)) in powers of 1 / (1 + z / 2), to 1.2e-7 (Press et al. 2007, 6.2.2).
@@ -44,32 +44,32 @@ def laplacian_slab(
     deviation = jnp.sqrt(noise_variance)
     size, ratio = jnp.abs(observed) / deviation, deviation / prior_scale
     same, other = size - ratio, -size - ratio
-    mass_same, mass_other = log_scaled_cdf(same), log_scaled_tail(size + ratio)
-    mass = jnp.logaddexp(mass_same, mass_other)
-    log_odds = mass + jnp.log(ratio) + 0.5 * LOG_2PI - math.log(2)
-    wrong_sign = jnp.exp(mass_other - mass)
-    # Mean of a normal variable above zero, in deviations: its own and phi / Phi.
-    mean_same = same + jnp.exp(-mass_same - 0.5 * LOG_2PI)
-    mean_other = other + jnp.exp(-mass_other - 0.5 * LOG_2PI)
+    # Phi of each sign's mean in deviations, times exp(same^2 / 2) where that does not overflow.
+    above = same > 0
+    density = jnp.where(above, jnp.exp(-0.5 * same**2), 1.0)
+    tail_same, tail_other = scaled_tail(jnp.abs(same)), scaled_tail(size + ratio)
+    mass_same = jnp.where(above, 1 - tail_same * density, tail_same)
+    mass_other = tail_other * density
+    mass = mass_same + mass_other
+    log_odds = jnp.log(mass) + jnp.where(above, 0.5 * same**2, 0.0)
+    log_odds += jnp.log(ratio) + 0.5 * LOG_2PI - math.log(2)
+    wrong_sign = mass_other / mass
+    # A normal variable above zero has, in deviations, the mean a + h and the variance 1 - h (a + h)
+    # with h = phi / Phi.
+    hazard_same, hazard_other = density / mass_same / SQRT_2PI, 1 / tail_other / SQRT_2PI
+    mean_same, mean_other = same + hazard_same, other + hazard_other
     mean = (1 - wrong_sign) * mean_same - wrong_sign * mean_other
-    square = (1 - wrong_sign) * (1 + same * mean_same) + wrong_sign * (1 + other * mean_other)
-    variance = jnp.maximum(square - mean**2, SMALLEST_SHARE)
-    return log_odds, jnp.sign(observed) * deviation * mean, noise_variance * variance
+    variance = (1 - wrong_sign) * (1 - hazard_same * mean_same)
+    variance += wrong_sign * (1 - hazard_other * mean_other)
+    variance += wrong_sign * (1 - wrong_sign) * (mean_same + mean_other) ** 2
+    variance = noise_variance * jnp.maximum(variance, SMALLEST_SHARE)
+    return log_odds, jnp.sign(observed) * deviation * mean, variance
 
 
-def log_scaled_tail(value: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """log(Phi(-z) exp(z^2 / 2)) of the normal distribution, for z >= 0, accurate far out."""
+def scaled_tail(value: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """Phi(-z) exp(z^2 / 2) of the normal distribution, for z >= 0, accurate far out."""
     inverse = 1 / (1 + value / math.sqrt(8))
     polynomial = jnp.full_like(inverse, ERFCX_COEFFICIENTS[-1])
     for coefficient in ERFCX_COEFFICIENTS[-2::-1]:
         polynomial = polynomial * inverse + coefficient
-    return jnp.log(inverse) + polynomial - math.log(2)
-
-
-def log_scaled_cdf(value: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """log(Phi(z) exp(z^2 / 2)) of the normal distribution, for any z."""
-    below = value < 0
-    half_square = 0.5 * value**2
-    tail = log_scaled_tail(jnp.abs(value))
-    beyond = jnp.where(below, 0.0, jnp.exp(tail - half_square))
-    return jnp.where(below, tail, half_square + jnp.log1p(-beyond))
+    return 0.5 * inverse * jnp.exp(polynomial)
