@@ -1,4 +1,4 @@
-"""The conv models of SPEC section 5 as a PyTorch user would write them: the opponent."""
+"""The conv models of the paper as a PyTorch user would write them: the opponent."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The linear model of SPEC section 4 as a PyTorch user would write it: the opponent."""
+"""The linear model of the paper as a PyTorch user would write it: the opponent."""
 
 import itertools
 import math

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from jvsc.runs.config import experiment_config
 
-# Appendix D. At 10% non-zeros the analytic rule would give the Laplacian 0.2303 (SPEC section 2).
+# Appendix D. At 10% non-zeros the analytic rule would give the Laplacian 0.2303 (appendix D).
 PAPER_THRESHOLDS = {
     "thresholded_gaussian": {"threshold": 0.52},
     "thresholded_gaussian_gamma": {"threshold": 0.52},

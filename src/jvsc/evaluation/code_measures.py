@@ -86,7 +86,7 @@ def measure_dictionary(
     Returns:
       `validation_loss` (objective 10 without the dictionary's norm), its two parts
       `reconstruction` (0.5 ||x - s A||^2) and `l1` (lambda ||s||_1), `fista_optimum` (the least
-      that codes can reach with this dictionary), and the all-zero code's loss.
+      that codes can reach with this dictionary), and loss of the zero code loss.
     """
     reconstruction, l1 = map(float, objective_terms(data, codes, dictionary, penalty))
     return {

@@ -53,7 +53,7 @@ def dense_gradient_snr(
 
     Args:
       model: with a dense encoder, a dictionary and one code a datum.
-      parameters: theirs.
+      parameters: of encoder and dictionary.
       data: batch x.
       keys: one a draw.
       annealing: warm-up and temperature.

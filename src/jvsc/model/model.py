@@ -69,7 +69,7 @@ class Model(Protocol):
 
         Args:
           parameters: of encoder, generator and prior.
-          statistics: theirs.
+          statistics: running averages of encoder, generator and prior.
           data: batch x, or a device's share of it.
           key: the step's key.
           step: steps done before it.

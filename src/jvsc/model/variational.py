@@ -153,7 +153,7 @@ class Variational:
 
         Args:
           parameters: of encoder and generator.
-          statistics: theirs.
+          statistics: running averages of both.
           data: x.
           heads: posterior parameters of x.
           keys: one key a datum.

@@ -189,8 +189,8 @@ class FidConfig(Section):
 class ParallelConfig(Section):
     """How the devices share the work; as `EvalConfig`, not a part of the run's identity.
 
-    The latents of encoder, posterior and generator are divided among `latent_shards` devices, and
-    the batch among the groups of so many.
+    The latents of encoder, posterior and generator are spread over `latent_shards` devices, the
+    batch over the rest.
     """
 
     latent_shards: PositiveInt = 1

@@ -1,4 +1,4 @@
-"""Every measure of SPEC section 7 of one trained seed: settings and a model in, numbers out."""
+"""The paper's measures, and ours, of one trained seed: settings and a model in, numbers out."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -53,7 +53,7 @@ class Subject(NamedTuple):
 
     Attributes:
       parameters: of encoder and generator.
-      statistics: theirs.
+      statistics: running averages of encoder, generator and prior.
       data: the validation data that are measured.
       inferred: their codes.
       key: of everything that is drawn.

@@ -56,7 +56,7 @@ class TrainedModel:
       num_features: D.
       parameters: of encoder and generator. The generator's are the dictionary [K, D]; of a sparse
         autoencoder `dictionary` and `bias`; of a conv generator those of its network.
-      statistics: theirs.
+      statistics: running averages of encoder, generator and prior.
       normalisation: from original data to the model's; None where it takes them as they are.
       origin: which seed it is, and how far trained.
     """

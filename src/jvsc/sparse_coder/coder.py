@@ -336,7 +336,7 @@ def infer_codes(
     )[0]
 
 
-def lasso(
+def lasso_codes(
     data: Float[np.ndarray, "B D"], dictionary: Float[np.ndarray, "K D"], penalty: float
 ) -> Float[Array, "B K"]:
     """FISTA's codes, exact to a duality gap of a ten-thousandth of the objective."""

@@ -23,7 +23,7 @@ from jvsc.sparse_coder.coder import (
     CoderSettings,
     coder_config,
     highest_penalty,
-    lasso,
+    lasso_codes,
     make_coder,
     packed,
     penalty_for,
@@ -377,7 +377,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         key = jax.random.key(self._seed)
         for rows, count in self._rows(data).chunks():
             if isinstance(coder.model, SolverCoded):
-                codes = lasso(rows, parameters.generator, self.penalty_)
+                codes = lasso_codes(rows, parameters.generator, self.penalty_)
             else:
                 codes = coder.codes(parameters, statistics, rows, key)
                 if self.refine_steps:
@@ -405,7 +405,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
         def share(penalty: float) -> float:
             if start is None:
-                codes = lasso(rows, dictionary, penalty)
+                codes = lasso_codes(rows, dictionary, penalty)
             else:
                 codes = refine(rows, dictionary, start, penalty, int(self.refine_steps))
             return float(np.mean(np.asarray(codes)[:count] != 0))

@@ -98,7 +98,7 @@ def own_classifier(dataset: Dataset, labels: Labels, architecture: str, cache: P
 
     Args:
       dataset: images.
-      labels: theirs.
+      labels: of the same images.
       architecture: of `networks.ARCHITECTURES`.
       cache: folder where the trained classifier is kept.
     """

@@ -25,11 +25,11 @@ ROWS = (
     Row("validation_loss", "validation loss", brief=True, note="what the run is validated by"),
     Row(
         "reconstruction",
-        "of it reconstruction error",
+        "reconstruction term",
         brief=True,
         note="0.5 |x - sA|², objective (10)",
     ),
-    Row("l1", "of it penalty", brief=True, note="λ |s|₁, objective (10)"),
+    Row("l1", "penalty term", brief=True, note="λ |s|₁, objective (10)"),
     Row(
         "fista_optimum",
         "FISTA's optimum, same dictionary",
@@ -47,7 +47,7 @@ ROWS = (
         for steps in (1, 3, 10)
     ),
     Row("dictionary_norm", "mean norm of an atom"),
-    Row("zero_code_loss", "the all-zero code's", brief=True),
+    Row("zero_code_loss", "loss of the zero code", brief=True),
     Row("mse", "squared error per entry", brief=True),
     Row("explained_variance", "explained variance", percent=True, brief=True),
     Row("nonzero_fraction", "share of non-zeros", percent=True, brief=True),
@@ -114,7 +114,7 @@ def mean_of(values: list[float | None] | None) -> float | None:
 
 # method -> measure -> its value in each of two settings
 Published = dict[str, dict[str, tuple[float | None, float | None]]]
-# Table 1 of the paper (J = 1, J = 20), and the published Fashion-MNIST runs of SPEC section 8
+# Table 1 of the paper (J = 1, J = 20), and the published Fashion-MNIST runs
 # (K = 20, K = 64; sparsity 10%, J = 20).
 TABLE_1: Published = {
     "fista": {"validation_loss": (101, None), "multi_information": (87.5, None)},
@@ -142,7 +142,7 @@ FASHION_MNIST: Published = {
 }
 
 
-# Table 1's IWAE column (J = 1, J = 20): to show, not to compare (SPEC section 7).
+# Table 1's IWAE column (J = 1, J = 20): to show, not to compare (docs/RESULTS.md).
 TABLE_1_IWAE = {
     "gaussian": (0.257, 0.216),
     "laplacian": (0.220, 0.222),
