@@ -79,6 +79,8 @@ def of_coder(name: str, train: Data, test: Data, seed: int, **settings: Any) -> 
     coder = SparseCoder(random_state=seed, refine_steps=10, **settings)
     _, fitting = timed(coder.fit, train)
     method = settings.get("method", "inferred_threshold")
+    if settings.get("max_iter") == 1:
+        method += ", one pass"
     steps = (10,) if method == "fista" else (0, 10)
     for count in steps:
         coder.set_params(refine_steps=count)
@@ -137,6 +139,8 @@ def patches(seeds: tuple[int, ...]) -> Iterator[Point]:
         yield from of_coder(
             "patches", train, test, seed, sparsity=0.06, method="thresholded_laplacian"
         )
+    for wanted in WANTED[1:4]:
+        yield from of_coder("patches", train, test, 0, sparsity=wanted / NUM_ATOMS, max_iter=1)
     yield from of_coder("patches", train, test, 0, sparsity=0.05, method="fista")
     yield from of_spams("patches", train, test, 0)
 

@@ -35,7 +35,7 @@ def test_patches_config_holds_the_papers_settings(method):
     assert (config.kl_weight, config.fista.penalty) == (1e-2, 20.0)
     assert (config.encoder.learning_rate, config.encoder.momentum) == (0.01, 0.9)
     assert (config.generator.learning_rate, config.generator.decay) == (0.5, 0.99)
-    assert config.generator.frobenius == 1e-4
+    assert config.generator.frobenius == (1e-3 if method == "fista" else 1e-4)
     assert (config.prior.scale, config.prior.variance) == (0.1, 0.1)
     if "laplacian" in method and "thresholded" in method:
         assert config.hyperparameters().threshold == 0.25

@@ -47,6 +47,12 @@ ROWS = (
         for steps in (1, 3, 10)
     ),
     Row("dictionary_norm", "mean norm of an atom"),
+    Row("dictionary_energy", "‖A‖² of the dictionary"),
+    Row(
+        "published_loss",
+        "loss as Table 1 prints it",
+        note="objective (10) + 0.001 ‖A‖², as the published code sums it",
+    ),
     Row("zero_code_loss", "loss of the zero code", brief=True),
     Row("mse", "squared error per entry", brief=True),
     Row("explained_variance", "explained variance", percent=True, brief=True),
