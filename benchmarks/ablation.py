@@ -25,7 +25,15 @@ from jvsc.runs.factories import build_model
 from jvsc.runs.restore import seed_variables
 from jvsc.runs.train import train
 
-MLP = {"encoder.name": "mlp", "encoder.learning_rate": 1e-3, "encoder.start_at_prior": True}
+# A posterior as wide as its prior would close all gates before an encoder of layers has learned
+# where to open them: these begin narrow.
+MLP = {
+    "encoder.name": "mlp",
+    "encoder.learning_rate": 1e-3,
+    "encoder.start_at_prior": True,
+    "prior.scale": 0.2,
+}
+LINEAR = {"encoder.name": "linear", "encoder.learning_rate": 1e-3, "prior.scale": 0.5}
 # Where nothing finds noise and prior: the divergence's weight that the noise would give.
 FIXED = {"method": "thresholded_laplacian", "kl_weight": 2e-3, "prior.scale": 0.5}
 ROWS: dict[str, dict[str, Any]] = {
@@ -39,7 +47,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "encoder.corrects": True,
         "encoder.learning_rate": 1e-3,
     },
-    "a linear encoder": {"encoder.name": "linear", "encoder.learning_rate": 1e-3},
+    "a linear encoder": LINEAR,
     "dense layers": MLP,
     "no least squares on the support": {"encoder.support_steps": 0},
     "a fixed threshold, exact bound, the same encoder": FIXED,

@@ -88,7 +88,9 @@ def measure_dictionary(
     Returns:
       `validation_loss` (objective 10 without the dictionary's norm), its two parts
       `reconstruction` (0.5 ||x - s A||^2) and `l1` (lambda ||s||_1), `fista_optimum` (the least
-      that codes can reach with this dictionary), and loss of the zero code loss.
+      that codes can reach with this dictionary), the zero code's loss, and of the dictionary
+      ||A||_F^2 (`dictionary_energy`) and the loss as Table 1 has it, with 1e-3 of that
+      (`published_loss`).
     """
     reconstruction, l1 = map(float, objective_terms(data, codes, dictionary, penalty))
     energy = float(frobenius_term(dictionary, 1.0))

@@ -28,7 +28,7 @@ def linear_encoder(num_features: int, num_latents: int, prior: dict[str, float])
     following = tuple(name for name in prior if name != "loc" and name not in constant)
 
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
-        kernel = jax.random.normal(key, (num_features, num_latents)) / num_features
+        kernel = jax.random.normal(key, (num_features, num_latents)) / num_features**0.5
         parameters: Parameters = {"loc_kernel": kernel, "loc_offset": jnp.zeros(num_latents)}
         for name in (*constant, *following):
             parameters[f"{name}_offset"] = jnp.full(num_latents, prior[name], jnp.float32)
