@@ -50,7 +50,7 @@ def penalty_of(share: float, data: np.ndarray, dictionary: np.ndarray) -> float:
     low = high / 1000
     for _ in range(12):
         middle = (low * high) ** 0.5
-        dense = np.mean(lasso(data, dictionary, middle) != 0) > share
+        dense = np.mean(lasso(data, dictionary, middle).codes != 0) > share
         low, high = (middle, high) if dense else (low, middle)
     return high
 
@@ -69,11 +69,11 @@ def _at(data: np.ndarray, dictionary: np.ndarray, penalty: float, target: float)
         return spams.lasso(columns, atoms, lambda1=penalty, mode=2, numThreads=THREADS)
 
     ours = partial(lasso, data, dictionary, penalty, tolerance=TOLERANCE)
-    codes = ours()
+    codes = ours().codes
     share = np.mean(codes != 0)
     few = data[:FEW]
     best = objective(
-        lasso(few.astype(np.float64), dictionary, penalty, tolerance=1e-10),
+        lasso(few.astype(np.float64), dictionary, penalty, tolerance=1e-10).codes,
         few,
         dictionary,
         penalty,

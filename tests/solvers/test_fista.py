@@ -187,3 +187,222 @@ def test_it_runs_inside_jit_and_vmap():
     for index in range(2):
         alone = fista(data, stacked[index], 1.0)
         np.testing.assert_allclose(codes[index], alone.codes, atol=1e-4)
+
+
+SIZES = [1e-36, 1e-30, 1e-25, 1e-19, 1e-10, 1e10, 1e20, 1e30]
+
+
+def small_problem():
+    """Data, dictionary, and the solution at penalty 0.5 in units of one."""
+    random = np.random.default_rng(0)
+    data = random.normal(size=(12, 5)).astype(np.float32)
+    dictionary = random.normal(size=(8, 5)).astype(np.float32)
+    return data, dictionary, np.asarray(fista(data, dictionary, 0.5, tolerance=1e-6).codes)
+
+
+def excess(codes, data, dictionary, penalty):
+    """How far the objective is above the optimum, which scikit-learn knows, in float64."""
+    best = objective(data, lasso_cd(data, dictionary, penalty), dictionary, penalty)
+    return objective(data, codes, dictionary, penalty) - best
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("of", ["data", "dictionary", "both"])
+def test_data_and_dictionaries_of_any_size_have_the_same_solution(size, of):
+    data, dictionary, codes = small_problem()
+    x, a = (size if of != "dictionary" else 1.0), (size if of != "data" else 1.0)
+    solution = fista(
+        np.float32(data * np.float64(x)),
+        np.float32(dictionary * np.float64(a)),
+        0.5 * x * a,  # down to 5e-73, which float32 cannot hold
+        tolerance=1e-6,
+    )
+    found = np.asarray(solution.codes, np.float64) / (x / a)
+    # At 1e-36 the smallest numbers of data and codes are below what float32 holds.
+    np.testing.assert_allclose(found, codes, atol=1e-2 if size == 1e-36 else 1e-3)
+    assert (solution.iterations > 0).all()
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e-36, 1e-25, 1e-19, 1e19, 1e25, 1e36])
+def test_no_certificate_is_less_than_how_far_the_codes_are_off(size):
+    """Codes are of size^2, which may leave float32: zeros, infinities and what is left of them."""
+    data, dictionary, _ = small_problem()
+    data, dictionary = data * np.float64(size), dictionary / np.float64(size)
+    with np.errstate(all="ignore"):
+        data, dictionary = np.float32(data), np.float32(dictionary)
+    if not np.isfinite(dictionary).all():
+        with pytest.raises(UserError, match="dictionary holds NaN or infinity"):
+            fista(data, dictionary, 0.5)
+        return
+    solution = fista(data, dictionary, 0.5)
+    data, dictionary = np.float64(data) / size, np.float64(dictionary) * size
+    codes, gap = (np.asarray(a, np.float64) / size**2 for a in solution[:2])
+    lost = ~np.isfinite(codes).all(axis=1)
+    assert np.isnan(gap[lost]).all()
+    if not lost.all():
+        above = excess(codes[~lost], data[~lost], dictionary, 0.5)
+        assert (np.isnan(gap[~lost]) | (above <= gap[~lost] + 1e-5)).all()
+
+
+def test_rows_of_several_sizes_are_each_solved_in_their_own_units():
+    data, dictionary, codes = small_problem()
+    size = np.geomspace(1e-28, 1e28, 12)[:, None]
+    solution = fista(data * size, dictionary, 0.5 * size, tolerance=1e-6)
+    np.testing.assert_allclose(np.asarray(solution.codes, np.float64) / size, codes, atol=1e-3)
+
+
+def test_numbers_beyond_float32_are_refused_or_marked():
+    data, dictionary, _ = small_problem()
+    for x, a in ((1e200, 1.0), (1e-200, 1.0), (1.0, 1e200), (1.0, 1e-60)):
+        with pytest.raises(UserError, match="float32 cannot hold; scale it, or set JAX_ENABLE_X64"):
+            fista(data * np.float64(x), dictionary * np.float64(a), 0.5)
+    subnormal = fista(np.float32(data * np.float64(1e-40)), dictionary, 0.5)
+    assert np.isnan(subnormal.gap).all()
+    solve = jax.jit(lambda penalty: fista(data, dictionary, penalty))
+    assert np.isnan(solve(np.float32(1e-40)).gap).all()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [int, np.int8, np.uint8, np.uint64, ">i4", ">f4", ">f8", "f2", ">f2", "f4", "f8", "g", "bf16"],
+)
+def test_every_real_type_gives_the_solution(kind):
+    kind = jnp.bfloat16 if kind == "bf16" else kind
+    data, dictionary = np.ones((1, 4)), np.array([[10] * 4, [5] * 4])
+    for one, other in (
+        (data.astype(kind), dictionary.astype(kind)),
+        (data.astype(kind), dictionary),
+    ):
+        solution = fista(one, other, 5.0)
+        np.testing.assert_allclose(solution.codes, [[0.0875, 0]], atol=2e-4)
+        assert solution.codes.dtype == np.float32
+    with jax.enable_x64(True):
+        solution = fista(data.astype(kind), dictionary.astype(kind), np.float32(5))
+        double = np.dtype(kind) in (np.dtype("f8"), np.dtype("g"), np.dtype(">f8"))
+        assert solution.codes.dtype == solution.gap.dtype == (np.float64 if double else np.float32)
+
+
+def test_booleans_lists_and_mixtures_are_numbers():
+    atoms = [[10.0] * 4, [5.0] * 4]
+    for data, dictionary in (
+        (np.ones((1, 4), bool), np.array(atoms)),
+        (np.ones((1, 4), np.float16), np.array(atoms)),
+        (jnp.ones((1, 4), int), np.array(atoms, ">f8")),
+    ):
+        np.testing.assert_allclose(fista(data, dictionary, 5).codes, [[0.0875, 0]], atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", [complex, str, object, "M8[s]"])
+def test_what_is_not_a_real_number_is_refused(kind, without_type_checks):
+    with pytest.raises(UserError, match="give real numbers"):
+        fista(np.ones((1, 4), int).astype(kind), np.ones((2, 4)), 1.0)
+
+
+def test_an_array_of_penalties_is_one_a_datum_with_as_many_atoms_too():
+    data, dictionary, _ = small_problem()
+    for count in (12, 8):
+        penalties = np.geomspace(0.01, 5, count)
+        for given in (penalties, penalties[:, None], jnp.asarray(penalties)):
+            together = fista(data[:count], dictionary, given, tolerance=1e-6).codes
+            for index in range(count):
+                alone = fista(data[[index]], dictionary, penalties[index], tolerance=1e-6).codes[0]
+                np.testing.assert_allclose(together[index], alone, atol=1e-4)
+    solve = jax.jit(lambda penalties: fista(data[:8], dictionary, penalties, tolerance=1e-6).codes)
+    np.testing.assert_allclose(solve(penalties), together, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (12, 8), (3,), (0,), (1, 12)])
+def test_penalties_that_may_be_meant_for_atoms_are_refused(shape):
+    data, dictionary, _ = small_problem()
+    with pytest.raises(UserError, match=r"give one number or \[N\] = \[12\], one a datum"):
+        fista(data, dictionary, np.full(shape, 0.5))
+    with pytest.raises(UserError, match="one a datum"):
+        jax.jit(lambda penalty: fista(data, dictionary, penalty).codes)(np.full(shape, 0.5))
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        0,
+        -1.0,
+        float("nan"),
+        np.float32(-1),
+        np.float64(0),
+        np.int32(0),
+        np.array(np.nan),
+        jnp.float32(-1),
+        -np.inf,
+        np.r_[np.ones(11), np.nan],
+        np.r_[np.ones(11), 0],
+        jnp.zeros(12),
+    ],
+)
+def test_penalties_that_are_not_positive_are_refused(penalty):
+    data, dictionary, _ = small_problem()
+    with pytest.raises(UserError, match="give a positive number"):
+        fista(data, dictionary, penalty)
+
+
+@pytest.mark.parametrize("penalty", [np.inf, np.float32(np.inf), 1e300, np.full(12, np.inf)])
+def test_an_infinite_penalty_gives_zeros_with_gap_zero(penalty):
+    data, dictionary, _ = small_problem()
+    for start in (None, np.ones((12, 8), np.float32)):
+        solution = fista(data, dictionary, penalty, initial_codes=start)
+        assert (solution.codes == 0).all()
+        assert (solution.gap == 0).all()
+        assert (solution.iterations == 0).all()
+    solution = jax.jit(lambda penalty: fista(data, dictionary, penalty))(np.float32(np.inf))
+    assert (solution.codes == 0).all()
+    assert (solution.gap == 0).all()
+
+
+def test_a_datum_that_is_not_finite_is_marked_and_takes_no_iteration_of_the_others():
+    data, dictionary, _ = small_problem()
+    whole = fista(data, dictionary, 0.5)
+    broken, start = data.copy(), np.zeros((12, 8), np.float32)
+    broken[3, 2], broken[5] = np.nan, np.inf
+    start[7, 0] = np.nan
+    penalty = np.full(12, 0.5, np.float32)
+    lost = np.isin(np.arange(12), [3, 5, 7])
+    for solve in (fista, jax.jit(fista)):
+        solution = solve(broken, dictionary, penalty, initial_codes=start)
+        assert np.isnan(solution.codes[lost]).all()
+        assert np.isnan(solution.gap[lost]).all()
+        assert (solution.iterations[lost] == 0).all()
+        np.testing.assert_allclose(solution.codes[~lost], whole.codes[~lost], atol=1e-4)
+        assert (solution.iterations[~lost] < 1000).all()
+
+
+def test_a_dictionary_that_is_not_finite_is_refused_or_marks_all():
+    data, dictionary, _ = small_problem()
+    for wrong in (np.nan, np.inf):
+        dictionary[2, 1] = wrong
+        for given in (dictionary, jnp.asarray(dictionary)):
+            with pytest.raises(UserError, match="dictionary holds NaN or infinity; leave such"):
+                fista(data, given, 0.5)
+        solution = jax.jit(lambda atoms: fista(data, atoms, 0.5))(dictionary)
+        assert np.isnan(solution.gap).all()
+        assert np.isnan(solution.codes).all()
+        assert (solution.iterations == 0).all()
+
+
+def test_a_start_of_enormous_codes_is_none():
+    data, dictionary, codes = small_problem()
+    start = np.full((12, 8), 1e30, np.float32)
+    np.testing.assert_allclose(
+        fista(data, dictionary, 0.5, initial_codes=start).codes, codes, atol=1e-2
+    )
+
+
+def test_double_precision_solves_float32_data_in_float32_to_the_same_codes():
+    data, dictionary, _ = small_problem()
+    with jax.enable_x64(False):
+        single = fista(data, dictionary, 0.5)
+    with jax.enable_x64(True):
+        for penalty in (0.5, np.float64(0.5), jnp.asarray(0.5)):
+            double = fista(data, dictionary, penalty)
+            assert double.codes.dtype == double.gap.dtype == np.float32
+            np.testing.assert_allclose(double.codes, single.codes, atol=1e-5)
+        exact = fista(data.astype(np.float64), dictionary, 0.5, tolerance=1e-12)
+        assert exact.codes.dtype == np.float64
+        assert (exact.gap < 1e-11).all()

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import Lasso
@@ -45,7 +46,7 @@ def violation(codes, data, dictionary, penalty):
 @pytest.mark.parametrize("penalty", [0.5, 0.05, 0.005])
 def test_the_conditions_of_optimality_hold_in_float64(penalty):
     data, dictionary = problem()
-    codes = lasso(data, dictionary, penalty, tolerance=1e-12)
+    codes = lasso(data, dictionary, penalty, tolerance=1e-12).codes
     assert codes.dtype == np.float64
     assert 0 < np.mean(codes != 0) < 0.8
     assert violation(codes, data, dictionary, penalty).max() < 1e-4
@@ -60,8 +61,8 @@ def test_the_objective_is_that_of_scikit_learn_and_of_fista(penalty):
     best = objective(solver.coef_, data, dictionary, penalty)
     single = data.astype(np.float32), dictionary.astype(np.float32)
     for codes in (
-        lasso(data, dictionary, penalty),
-        lasso(*single, penalty),
+        lasso(data, dictionary, penalty).codes,
+        lasso(*single, penalty).codes,
         fista(*single, penalty).codes,
     ):
         assert np.max(objective(codes, data, dictionary, penalty) / best) < 1 + 1e-5
@@ -71,13 +72,16 @@ def test_the_objective_is_that_of_scikit_learn_and_of_fista(penalty):
 def test_many_data_are_solved_by_their_signs_as_few_are_by_descent(penalty):
     """Only as many data as atoms pay for the splitting."""
     data, dictionary = problem(num_data=300)
-    codes = lasso(data, dictionary, penalty, tolerance=1e-12)
+    codes = lasso(data, dictionary, penalty, tolerance=1e-12).codes
     assert violation(codes, data, dictionary, penalty).max() < 1e-4
     few = np.concatenate(
-        [lasso(data[i : i + 30], dictionary, penalty, tolerance=1e-12) for i in range(0, 300, 30)]
+        [
+            lasso(data[i : i + 30], dictionary, penalty, tolerance=1e-12).codes
+            for i in range(0, 300, 30)
+        ]
     )
     np.testing.assert_allclose(codes, few, atol=1e-5)
-    again = lasso(data, dictionary, penalty, initial_codes=codes, max_iterations=1)
+    again = lasso(data, dictionary, penalty, initial_codes=codes, max_iterations=1).codes
     np.testing.assert_allclose(again, codes, atol=1e-5)
 
 
@@ -86,26 +90,26 @@ def test_many_data_are_solved_by_their_signs_as_few_are_by_descent(penalty):
 def test_float32_meets_the_optimum_where_atoms_are_twice_the_features(num_data, penalty):
     """Such supports' Gram matrices are singular, and rounding makes them indefinite."""
     data, dictionary = problem(num_data, num_atoms=256, num_features=128, dtype=np.float32)
-    codes = lasso(data, dictionary, penalty)
+    codes = lasso(data, dictionary, penalty).codes
     few = data[:10].astype(np.float64), dictionary.astype(np.float64)
-    best = objective(lasso(*few, penalty, tolerance=1e-9), *few, penalty)
+    best = objective(lasso(*few, penalty, tolerance=1e-9).codes, *few, penalty)
     assert np.max(objective(codes[:10], *few, penalty) / best) < 1 + 1e-4
     assert np.all(objective(codes, data, dictionary, penalty) < 0.5 * (data**2).sum(axis=1))
 
 
 def test_an_absent_dictionary_has_no_codes():
     data, dictionary = problem(num_data=100)
-    assert not lasso(data, np.zeros_like(dictionary), 0.1).any()
-    assert lasso(data, dictionary[:0], 0.1).shape == (100, 0)
+    assert not lasso(data, np.zeros_like(dictionary), 0.1).codes.any()
+    assert lasso(data, dictionary[:0], 0.1).codes.shape == (100, 0)
 
 
 def test_rows_of_zeros_and_a_single_atom():
     data, dictionary = problem(num_data=100)
     data[::3] = 0
-    codes = lasso(data, dictionary, 0.05, initial_codes=np.ones((100, 48)))
+    codes = lasso(data, dictionary, 0.05, initial_codes=np.ones((100, 48))).codes
     assert not codes[::3].any()
     assert violation(codes[1::3], data[1::3], dictionary, 0.05).max() < 1e-2
-    alone = lasso(data, dictionary[:1], 0.05, tolerance=1e-9)
+    alone = lasso(data, dictionary[:1], 0.05, tolerance=1e-9).codes
     assert violation(alone, data, dictionary[:1], 0.05).max() < 1e-6
 
 
@@ -113,7 +117,7 @@ def test_more_atoms_than_features_twice_the_same_and_one_of_zeros():
     """The support's Gram matrix is singular where Newton's step cannot be taken."""
     data, dictionary = problem(num_atoms=80, num_features=20)
     dictionary = np.concatenate([dictionary, dictionary, np.zeros((1, 20))])
-    codes = lasso(data, dictionary, 1e-3, tolerance=1e-8, max_iterations=20_000)
+    codes = lasso(data, dictionary, 1e-3, tolerance=1e-8, max_iterations=20_000).codes
     assert violation(codes, data, dictionary, 1e-3).max() < 1e-2
     assert not codes[:, -1].any()
 
@@ -121,17 +125,17 @@ def test_more_atoms_than_features_twice_the_same_and_one_of_zeros():
 def test_a_large_penalty_leaves_nothing():
     data, dictionary = problem()
     largest = np.abs(data @ dictionary.T).max()
-    assert not lasso(data, dictionary, 1.001 * largest).any()
-    assert lasso(data, dictionary, 0.99 * largest).any()
+    assert not lasso(data, dictionary, 1.001 * largest).codes.any()
+    assert lasso(data, dictionary, 0.99 * largest).codes.any()
 
 
 def test_a_datum_does_not_depend_on_the_others_and_a_solution_is_kept():
     data, dictionary = problem(dtype=np.float32)
-    codes = lasso(data, dictionary, 0.05)
-    np.testing.assert_allclose(lasso(data[3:4], dictionary, 0.05), codes[3:4], atol=1e-4)
-    again = lasso(data, dictionary, 0.05, initial_codes=codes, max_iterations=1)
+    codes = lasso(data, dictionary, 0.05).codes
+    np.testing.assert_allclose(lasso(data[3:4], dictionary, 0.05).codes, codes[3:4], atol=1e-4)
+    again = lasso(data, dictionary, 0.05, initial_codes=codes, max_iterations=1).codes
     np.testing.assert_array_equal(again != 0, codes != 0)
-    assert lasso(data[:0], dictionary, 0.05).shape == (0, 48)
+    assert lasso(data[:0], dictionary, 0.05).codes.shape == (0, 48)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +144,10 @@ def test_a_datum_does_not_depend_on_the_others_and_a_solution_is_kept():
         ({"penalty": 0.0}, "penalty is 0.0; give a positive number"),
         ({"penalty": np.float32(-1)}, "penalty is -1.0; give a positive number"),
         ({"penalty": np.array(np.nan)}, "penalty is nan; give a positive number"),
+        ({"penalty": np.r_[np.ones(39), 0]}, "penalty holds 0.0; give a positive number"),
+        ({"penalty": np.ones(48)}, r"give one number or \[N\] = \[40\], one a datum"),
+        ({"penalty": np.ones((1, 48))}, "for an atom's own, divide that atom"),
+        ({"data": np.ones((2, 32), complex)}, "data is of type complex128; give real numbers"),
         (
             {"initial_codes": np.full((40, 48), np.nan)},
             "initial_codes hold NaN or infinity; leave them out",
@@ -166,9 +174,95 @@ def test_calls_in_several_threads_agree_and_leave_blas_as_it_was():
         return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
     data, dictionary = problem(num_data=400)
-    before, alone = limits(), lasso(data, dictionary, 0.05)
+    before, alone = limits(), lasso(data, dictionary, 0.05).codes
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda _: lasso(data, dictionary, 0.05), range(12)))
+        together = list(threads.map(lambda _: lasso(data, dictionary, 0.05).codes, range(12)))
     for codes in together:
         np.testing.assert_array_equal(codes, alone)
     assert limits() == before
+
+
+def test_the_gap_tells_who_missed_the_tolerance():
+    data, dictionary = problem()
+    exact = lasso(data, dictionary, 0.005, tolerance=1e-10)
+    best = objective(exact.codes, data, dictionary, 0.005)
+    assert (exact.gap <= 1e-10 * best).all()
+    assert (exact.iterations > 0).all()
+    assert (exact.iterations < 1000).all()
+    for count in (0, 1, 5):
+        stopped = lasso(data, dictionary, 0.005, tolerance=1e-10, max_iterations=count)
+        reached = objective(stopped.codes, data, dictionary, 0.005)
+        assert (reached - best <= stopped.gap + 1e-12).all()
+        missed = stopped.gap > 1e-10 * reached
+        assert missed.any()
+        assert (stopped.iterations[missed] == count).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("num_data", [12, 120])
+def test_the_gap_is_that_of_fista_for_the_same_codes(dtype, num_data):
+    """By signs or by descent; the certificate knows nothing of how codes were found."""
+    data, dictionary = problem(num_data, dtype=dtype)
+    solution = lasso(data, dictionary, 0.1, tolerance=1e-3)
+    assert solution.codes.dtype == solution.gap.dtype == dtype
+    best = objective(lasso(data.astype(np.float64), dictionary, 0.1).codes, data, dictionary, 0.1)
+    reached = objective(solution.codes, data, dictionary, 0.1)
+    assert (reached - best <= solution.gap + 1e-5 * best).all()
+    assert (solution.gap <= 2e-3 * reached).all()
+
+
+@pytest.mark.parametrize("num_data", [40, 300])
+def test_an_array_of_penalties_is_one_a_datum(num_data):
+    """Of which the splitting has thresholds, and descent its own path."""
+    data, dictionary = problem(num_data)
+    penalties = np.geomspace(1e-3, 10, num_data)
+    together = lasso(data, dictionary, penalties, tolerance=1e-12).codes
+    np.testing.assert_array_equal(
+        lasso(data, dictionary, penalties[:, None], tolerance=1e-12).codes, together
+    )
+    for index in range(0, num_data, 7):
+        alone = lasso(data[[index]], dictionary, penalties[index], tolerance=1e-12).codes[0]
+        np.testing.assert_allclose(together[index], alone, atol=1e-4)
+    square = lasso(data[:48], dictionary[: len(data[:48])], penalties[:48], tolerance=1e-12).codes
+    alone = lasso(data[[3]], dictionary[: len(data[:48])], penalties[3], tolerance=1e-12).codes[0]
+    np.testing.assert_allclose(square[3], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_data", [40, 300])
+@pytest.mark.parametrize("penalty", [np.inf, np.float32(np.inf), 1e300])
+def test_an_infinite_penalty_gives_zeros_with_gap_zero(num_data, penalty):
+    data, dictionary = problem(num_data)
+    start = np.ones((num_data, 48))
+    for given in (None, start):
+        solution = lasso(data, dictionary, penalty, initial_codes=given)
+        assert not solution.codes.any()
+        assert not solution.gap.any()
+
+
+@pytest.mark.parametrize("size", [1e-36, 1e-25, 1e-19, 1e-10, 1e10, 1e20, 1e30])
+@pytest.mark.parametrize("of", ["data", "dictionary", "both"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_data_and_dictionaries_of_any_size_have_the_same_solution(size, of, dtype):
+    data, dictionary = problem()
+    best = objective(lasso(data, dictionary, 0.05).codes, data, dictionary, 0.05)
+    x, a = (size if of != "dictionary" else 1.0), (size if of != "data" else 1.0)
+    solution = lasso((data * x).astype(dtype), (dictionary * a).astype(dtype), 0.05 * x * a)
+    found = solution.codes.astype(np.float64) / (x / a)
+    above = objective(found, data, dictionary, 0.05) - best
+    assert (above <= 1e-4 * best).all()
+    gap = solution.gap.astype(np.float64) / x**2
+    assert (above <= gap + 1e-4 * best).all()
+
+
+@pytest.mark.parametrize("kind", [int, np.int8, ">i4", ">f4", ">f8", "f2", "f4", "f8", "g", "bf16"])
+def test_every_real_type_gives_the_solution(kind):
+    kind = jnp.bfloat16 if kind == "bf16" else kind
+    data, dictionary = np.ones((1, 4)), np.array([[10] * 4, [5] * 4])
+    codes = lasso(data.astype(kind), dictionary.astype(kind), 5).codes
+    np.testing.assert_allclose(codes, [[0.0875, 0]], atol=1e-5)
+    assert codes.dtype == (
+        np.float64 if np.dtype(kind).str in (">f8", "<f8", "<f16") else np.float32
+    )
+    codes = lasso(data.astype(np.float16), dictionary.astype(kind), 5).codes
+    np.testing.assert_allclose(codes, [[0.0875, 0]], atol=1e-5)
+    np.testing.assert_allclose(lasso(data.astype(bool), dictionary, 5).codes, [[0.0875, 0]], 1e-5)

@@ -5,7 +5,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from jvsc.errors import UserError
 from jvsc.solvers import fista, proximal_gradient
 
 
@@ -62,3 +64,42 @@ def test_the_objective_never_rises_with_more_iterations():
     ]
     for before, after in itertools.pairwise(objectives):
         assert (after <= before).all()
+
+
+def test_a_datum_that_is_not_finite_takes_no_iteration_of_the_others():
+    data, dictionary = linear_problem()
+    data[3] = np.nan
+    fit = lambda codes: 0.5 * jnp.sum((data - jnp.tanh(codes @ dictionary)) ** 2, axis=-1)  # noqa: E731
+    found = proximal_gradient(fit, jnp.zeros((20, 48)), 0.5, tolerance=1e-2, max_iterations=5000)
+    assert np.isnan(found.objective[3])
+    assert found.iterations[3] == 0
+    assert int(found.iterations.max()) < 1000
+    assert np.isfinite(np.delete(found.objective, 3)).all()
+
+
+def test_penalties_are_numbers_or_one_a_datum():
+    data, dictionary = linear_problem()
+    fit = lambda codes: 0.5 * jnp.sum((data - codes @ dictionary) ** 2, axis=-1)  # noqa: E731
+    penalties = np.geomspace(0.1, 10, 20)
+    start = np.zeros((20, 48), int)
+    found = proximal_gradient(fit, start, penalties, tolerance=1e-7, max_iterations=3000)
+    best = fista(data, dictionary, penalties, tolerance=1e-6, max_iterations=20_000)
+    optimum = fit(best.codes) + penalties * jnp.sum(jnp.abs(best.codes), axis=-1)
+    np.testing.assert_allclose(found.objective, optimum, rtol=1e-3)
+    none = proximal_gradient(fit, np.ones((20, 48), np.float32), np.inf)
+    assert (none.codes == 0).all()
+    np.testing.assert_allclose(none.objective, 0.5 * np.sum(data**2, axis=1), rtol=1e-5)
+    for wrong in (np.float32(-1), 0, np.nan):
+        with pytest.raises(UserError, match="give a positive number"):
+            proximal_gradient(fit, start, wrong)
+    with pytest.raises(UserError, match="one a datum"):
+        proximal_gradient(fit, start, np.ones(48))
+
+
+def test_double_precision_keeps_the_type_of_the_codes():
+    data, dictionary = linear_problem()
+    with jax.enable_x64(True):
+        fit = lambda codes: 0.5 * jnp.sum((data - codes @ dictionary) ** 2, axis=-1)  # noqa: E731
+        for dtype in (np.float32, np.float64):
+            found = proximal_gradient(fit, jnp.zeros((20, 48), dtype), np.float64(1))
+            assert found.codes.dtype == found.objective.dtype == dtype

@@ -165,12 +165,12 @@ def _largest(vector):
 def _datum(problem, i):
     """One datum's part of what `solve_all` is given."""
     codes, correlation, energy, gram, penalty, tolerance = problem
-    return codes[i], correlation[i], energy[i], gram, penalty, tolerance[i]
+    return codes[i], correlation[i], energy[i], gram, penalty[i], tolerance[i]
 
 
 @compiled
 def _solve_one(problem, i, max_iterations, smallest, room):
-    """Solves one datum's problem in `codes`; the room it used."""
+    """Solves one datum's problem in `codes`; iterations until it was solved, and the room used."""
     codes, correlation, energy, gram, penalty, tolerance = _datum(problem, i)
     gradient, support, direction, upper = room
     _renew(codes, gradient, correlation, gram)
@@ -187,7 +187,7 @@ def _solve_one(problem, i, max_iterations, smallest, room):
         if lowered == penalty and _is_solved(
             codes, gradient, correlation, energy, penalty, tolerance
         ):
-            return room
+            return iteration, room
         changed = True
         for _ in range(SWEEPS):
             count, changed = _sweep(support, count, lowered, codes, gradient, gram)
@@ -215,7 +215,7 @@ def _solve_one(problem, i, max_iterations, smallest, room):
                 count = left
         else:
             _renew(codes, gradient, correlation, gram)
-    return room
+    return max_iterations, room
 
 
 @compiled
@@ -294,38 +294,40 @@ def _soft(point, threshold, codes):
 
 
 @compiled
-def _split(points, correlation, inverse, threshold, weight, target, found):
+def _split(points, correlation, inverse, thresholds, weight, target, found):
     """Steps of the splitting for several data, each one product with a matrix.
 
     A point tends to codes + gradient / weight. `inverse` is (G + weight I)^-1 times `RELAXATION`;
     `target` and `found` are working memory.
     """
-    point, fixed = points.reshape(-1), correlation.reshape(-1)
-    goal, product = target.reshape(-1), found.reshape(-1)
     relaxation = points.dtype.type(RELAXATION)
     for _ in range(SPLITTING_STEPS):
-        for j in range(point.size):
-            code = _shrunk(point[j], threshold)
-            goal[j] = fixed[j] + weight * (code + code - point[j])
+        for n in range(len(points)):
+            point, fixed, goal, threshold = points[n], correlation[n], target[n], thresholds[n]
+            for j in range(point.size):
+                code = _shrunk(point[j], threshold)
+                goal[j] = fixed[j] + weight * (code + code - point[j])
         np.dot(target, inverse, found)
-        for j in range(point.size):
-            code = _shrunk(point[j], threshold)
-            point[j] += product[j] - relaxation * code
+        for n in range(len(points)):
+            point, product, threshold = points[n], found[n], thresholds[n]
+            for j in range(point.size):
+                code = _shrunk(point[j], threshold)
+                point[j] += product[j] - relaxation * code
 
 
 @compiled
-def _begin(problem, weight, first, last, left, points, own):
-    """Which data have codes that are not zero, their points and correlations; how many these are.
+def _begin(problem, weight, first, last, left, points, own, thresholds):
+    """Which data have codes that are not zero, their points, correlations and thresholds; how many.
 
     The others' codes are set.
     """
     codes, correlation, _, gram, penalty, _ = problem
     count = 0
     for i in range(first, last):
-        if _largest(correlation[i]) <= penalty:
+        if _largest(correlation[i]) <= penalty[i]:
             codes[i] = 0
             continue
-        left[count] = i
+        left[count], thresholds[count] = i, penalty[i] / weight
         own[count] = correlation[i]
         if _largest(codes[i]) > 0:
             _renew(codes[i], points[count], correlation[i], gram)
@@ -342,25 +344,32 @@ def _solve_by_splitting(problem, inverse, weight, smallest, first, last, left, r
 
     Those come first in `left`, and their codes are near the solution.
     """
-    codes, penalty = problem[0], problem[4]
+    codes = problem[0]
     shape = last - first, codes.shape[1]
     points, own = np.empty(shape, codes.dtype), np.empty(shape, codes.dtype)
     target, found = np.empty(shape, codes.dtype), np.empty(shape, codes.dtype)
     trial = np.empty(codes.shape[1], codes.dtype)
-    count = _begin(problem, weight, first, last, left, points, own)
-    threshold = penalty / weight
+    thresholds = np.empty(last - first, codes.dtype)
+    count = _begin(problem, weight, first, last, left, points, own, thresholds)
     for steps in range(SPLITTING_STEPS, MOST_SPLITTING_STEPS + 1, SPLITTING_STEPS):
         _split(
-            points[:count], own[:count], inverse, threshold, weight, target[:count], found[:count]
+            points[:count],
+            own[:count],
+            inverse,
+            thresholds,
+            weight,
+            target[:count],
+            found[:count],
         )
         kept = 0
         for n in range(count):
             i = left[n]
             solved = False
-            if _soft(points[n], threshold, codes[i]) <= ATOMS_A_STEP * steps:
+            if _soft(points[n], thresholds[n], codes[i]) <= ATOMS_A_STEP * steps:
                 solved, room = _solve_from_signs(problem, i, weight, smallest, room, trial)
             if not solved:
                 left[kept], points[kept], own[kept] = i, points[n], own[n]
+                thresholds[kept] = thresholds[n]
                 kept += 1
         count = kept
         if count == 0:
@@ -369,16 +378,17 @@ def _solve_by_splitting(problem, inverse, weight, smallest, first, last, left, r
 
 
 @compiled_in_parallel
-def solve_all(problem, inverse, weight, max_iterations, chunk):
+def solve_all(problem, inverse, weight, max_iterations, chunk, iterations):
     """Solves every datum's problem in place.
 
     Args:
       problem: codes to start from [N, K], correlations with the atoms [N, K], energies [N], Gram
-        matrix, penalty and relative tolerances [N]; all of one floating type.
+        matrix, penalties [N] and relative tolerances [N]; all of one floating type.
       inverse: (G + weight I)^-1 times `RELAXATION`; empty to go without the splitting.
       weight: of the splitting's proximal term, in the Gram matrix's units.
       max_iterations: of coordinate descent.
       chunk: data that one thread solves in the same working memory.
+      iterations: gets each datum's iterations of coordinate descent, [N]; zeros to begin with.
     """
     codes, gram = problem[0], problem[3]
     rounding = gram.dtype.type(np.finfo(gram.dtype).eps ** PIVOT_POWER)
@@ -392,4 +402,4 @@ def solve_all(problem, inverse, weight, max_iterations, chunk):
                 problem, inverse, weight, smallest, first, last, left, room
             )
         for n in range(count):
-            room = _solve_one(problem, left[n], max_iterations, smallest, room)
+            iterations[left[n]], room = _solve_one(problem, left[n], max_iterations, smallest, room)

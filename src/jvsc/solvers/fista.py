@@ -2,32 +2,31 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jvsc.solvers.lasso import check_lasso
+from jvsc.errors import UserError
+from jvsc.solvers.problem import (
+    LARGEST_PENALTY,
+    ORDINARY_EXPONENT,
+    LassoSolution,
+    as_real,
+    check_shapes,
+    common_type,
+    is_traced,
+    positive_penalty,
+)
 from jvsc.solvers.soft_threshold import soft_threshold
 
 # Accelerators would round products to TensorFloat-32 or bfloat16, and the certificate be void.
 product: Callable[..., jax.Array] = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-
-
-class LassoSolution(NamedTuple):
-    """Codes and the proof of how good they are.
-
-    Attributes:
-      codes: [N, K].
-      gap: duality gap of each datum, [N]: its objective is at most this far above the optimum.
-      iterations: how many iterations each datum took, [N].
-    """
-
-    codes: Float[Array, "N K"]
-    gap: Float[Array, " N"]
-    iterations: Int[Array, " N"]
+# Of codes to start from, in units of data and dictionary.
+LARGEST_START = 2.0**40
 
 
 class _Iterate(NamedTuple):
@@ -66,7 +65,8 @@ def spectral_norm_bound(gram: Float[Array, "K K"], squarings: int = 6) -> Float[
         power = power / 2
         return (matrix / size, log_bound + power * jnp.log(size), power), None
 
-    start = (gram / jnp.maximum(norm, tiny), jnp.log(jnp.maximum(norm, tiny)), jnp.ones(()))
+    one = jnp.ones((), gram.dtype)
+    start = (gram / jnp.maximum(norm, tiny), jnp.log(jnp.maximum(norm, tiny)), one)
     (_, log_bound, _), _ = jax.lax.scan(square, start, length=squarings)
     return jnp.where(norm > 0, jnp.exp(log_bound), 0.0)
 
@@ -76,7 +76,7 @@ def duality_gap(
     residual_energy: Float[Array, " N"],
     largest_correlation: Float[Array, " N"],
     l1: Float[Array, " N"],
-    penalty: float | Float[Array, ""],
+    penalty: Float[Array, " N"],
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """Primal objective and duality gap of each lasso problem.
 
@@ -88,7 +88,7 @@ def duality_gap(
       residual_energy: ||r||^2.
       largest_correlation: max_k |<r, a_k>|.
       l1: ||s||_1.
-      penalty: lambda.
+      penalty: lambda of each.
 
     Returns:
       0.5 ||r||^2 + lambda ||s||_1 and its distance to the dual objective.
@@ -104,7 +104,7 @@ def exact_gap(
     codes: Float[Array, "N K"],
     data: Float[Array, "N D"],
     dictionary: Float[Array, "K D"],
-    penalty: float | Float[Array, ""],
+    penalty: Float[Array, " N"],
 ) -> Float[Array, " N"]:
     """Duality gap of each lasso problem from its residual itself, free of cancellation.
 
@@ -112,37 +112,44 @@ def exact_gap(
       codes: s.
       data: x.
       dictionary: A.
-      penalty: lambda.
+      penalty: lambda of each.
     """
     residual = data - product(codes, dictionary)
     return duality_gap(
         jnp.sum(residual * data, axis=-1),
         jnp.sum(residual**2, axis=-1),
-        jnp.max(jnp.abs(product(residual, dictionary.T)), axis=-1),
+        jnp.max(jnp.abs(product(residual, dictionary.T)), axis=-1, initial=0.0),
         jnp.sum(jnp.abs(codes), axis=-1),
         penalty,
     )[1]
 
 
 def fista(
-    data: Float[ArrayLike, "N D"],
-    dictionary: Float[ArrayLike, "K D"],
-    penalty: float | Float[Array, ""],
+    data: Shaped[ArrayLike, "N D"],
+    dictionary: Shaped[ArrayLike, "K D"],
+    penalty: ArrayLike,
     *,
     tolerance: float = 1e-5,
     max_iterations: int = 5000,
-    initial_codes: Float[ArrayLike, "N K"] | None = None,
+    initial_codes: Shaped[ArrayLike, "N K"] | None = None,
 ) -> LassoSolution:
     """Minimises 0.5 ||x - s A||^2 + penalty ||s||_1 for every row x of `data` (eq. 10).
 
     FISTA (Beck & Teboulle 2009). Each datum stops on its own, when its duality gap is at most
     `tolerance` times its objective, and is frozen from then on. The momentum restarts for a datum
     whenever it points uphill (O'Donoghue & Candes 2015). Jitted; one compilation for each shape.
+    Data and dictionaries of any size are solved in units of theirs, powers of two, and the gap is
+    that of the codes as they are returned.
+
+    A datum with NaN or infinity in it, in its penalty or in its start takes no iteration, and its
+    codes and gap are NaN: within a compiled function nothing can be raised, and the others' codes
+    are as good without it.
 
     Args:
-      data: one datum a row.
+      data: one datum a row; of any real type. Solved in float64 where any array has it (and
+        JAX_ENABLE_X64 is set), else in float32.
       dictionary: one atom a row, of any norm.
-      penalty: lambda > 0.
+      penalty: lambda > 0, one number or one a datum ([N] or [N, 1]); infinity gives zeros.
       tolerance: relative duality gap to reach. In float32 about 1e-6 is the least that is met,
         or 1e-7 ||x|| ||a|| / penalty where that is more, and no gap is known more closely.
       max_iterations: where to stop a datum that has not reached it.
@@ -152,20 +159,130 @@ def fista(
       Codes, duality gaps (in the objective's units), and iterations of each datum.
 
     Raises:
-      UserError: if data and dictionary do not fit, or `penalty` is a Python number that is not
-        positive; an array's value is not checked.
+      UserError: if data and dictionary do not fit or are not real numbers, the dictionary holds NaN
+        or infinity, numbers do not fit in float32 without double precision, or a penalty is not
+        positive or has another shape. The values of traced arrays are not checked: a dictionary
+        that is not finite gives NaN.
     """
-    data, dictionary = jnp.asarray(data), jnp.asarray(dictionary)
-    check_lasso(data.shape, dictionary.shape, penalty)
-    if initial_codes is None:
-        initial_codes = jnp.zeros((data.shape[0], dictionary.shape[0]), data.dtype)
+    x, a = as_real(data, "data"), as_real(dictionary, "dictionary")
+    check_shapes(x.shape, a.shape)
+    penalties = positive_penalty(penalty, len(x))
+    start = as_real(np.float32(0) if initial_codes is None else initial_codes, "initial_codes")
+    dtype = jax.dtypes.canonicalize_dtype(common_type(x, a, start))
+    a = _converted(a, dtype, "dictionary")
+    if not is_traced(a) and not jnp.isfinite(a).all():
+        raise UserError("dictionary holds NaN or infinity; leave such atoms out")
     return _solve(
-        data, dictionary, penalty, jnp.asarray(initial_codes), tolerance, int(max_iterations)
+        _converted(x, dtype, "data"),
+        a,
+        _mantissa_and_exponent(penalties, dtype),
+        jnp.broadcast_to(_converted(start, dtype, "initial_codes"), (len(x), len(a))),
+        tolerance,
+        int(max_iterations),
     )
+
+
+def _converted(values: Any, dtype: Any, name: str) -> Array:
+    """Values of the type that is computed in.
+
+    Raises:
+      UserError: if finite ones become infinite, or all of a row zero, for want of its range.
+    """
+    if not is_traced(values) and values.dtype.itemsize > dtype.itemsize:
+        values = np.asarray(values)
+        with np.errstate(over="ignore", under="ignore"):
+            converted = values.astype(dtype)
+        rows = values.reshape(len(values) if values.ndim else 1, -1)
+        sizes = np.abs(rows[np.isfinite(rows).all(axis=1)]).max(axis=1, initial=0)
+        limits = np.finfo(dtype)
+        wrong = sizes[(sizes > limits.max) | ((sizes > 0) & (sizes < limits.tiny))]
+        if len(wrong):
+            raise UserError(
+                f"{name} has a row of size {wrong[0]:.2g}, which float32 cannot hold; scale it, or "
+                "set JAX_ENABLE_X64=1"
+            )
+        values = converted
+    return jnp.asarray(values, dtype)
+
+
+def _mantissa_and_exponent(penalty: Any, dtype: Any) -> tuple[Array, Array]:
+    """Factors m and e of m 2^e, which hold a number that float32 cannot."""
+    if is_traced(penalty):
+        penalty = penalty.astype(dtype)
+        return penalty, jnp.zeros(penalty.shape, jnp.int32)
+    mantissa, exponent = np.frexp(penalty)
+    return jnp.asarray(mantissa, dtype), jnp.asarray(exponent, jnp.int32)
+
+
+def _exponents(values: Float[Array, "*B D"]) -> tuple[Int[Array, "*B"], Bool[Array, "*B"]]:
+    """Exponent of the power of two to divide each row by, and whether its numbers can be used.
+
+    Zero for rows of ordinary size. NaN and infinity cannot be used, nor a row that consists of
+    zeros and numbers below the least normal one, which devices take for zeros. From the bits, whose
+    order is that of the numbers.
+    """
+    layout = jnp.finfo(values.dtype)
+    integer = jnp.dtype(f"int{layout.bits}")
+    bits = jax.lax.bitcast_convert_type(jnp.abs(values), integer)
+    largest = jnp.max(bits, axis=-1, initial=0)
+    field = largest >> layout.nmant
+    usable = (field <= layout.maxexp * 2 - 2) & ((field > 0) | (largest == 0))
+    exponent = (field - (layout.maxexp - 1)).astype(jnp.int32)
+    is_ordinary = (jnp.abs(exponent) <= ORDINARY_EXPONENT) | (largest == 0) | ~usable
+    return jnp.where(is_ordinary, 0, exponent), usable
+
+
+def _scaled(values: Float[Array, "*B"], exponent: Int[Array, "*#B"]) -> Float[Array, "*B"]:
+    """Values times 2^exponent, exact where the type holds it; zero changes no bit."""
+    layout = jnp.finfo(values.dtype)
+    integer = jnp.dtype(f"int{layout.bits}")
+    # In three steps of one direction, for the exponent may be that of a quotient or a square.
+    for _ in range(3):
+        step = jnp.clip(exponent, layout.minexp, layout.maxexp - 1)
+        bits = (step + (layout.maxexp - 1)).astype(integer) << layout.nmant
+        values = values * jax.lax.bitcast_convert_type(bits, values.dtype)
+        exponent = exponent - step
+    return values
 
 
 @jax.jit
 def _solve(data, dictionary, penalty, initial_codes, tolerance, max_iterations) -> LassoSolution:
+    """Solves each problem in units of its own, and gives codes and gaps in the caller's."""
+    rows, usable_rows = _exponents(data)
+    atoms, usable_atoms = _exponents(dictionary.reshape(-1))
+    mantissa, exponent = penalty
+    finite = jnp.where(mantissa > LARGEST_PENALTY, LARGEST_PENALTY, mantissa)
+    _, usable_penalty = _exponents(finite[:, None])
+    _, usable_start = _exponents(initial_codes)
+    usable = usable_rows & usable_atoms & usable_penalty & (mantissa >= 0) & usable_start
+    units = (rows - atoms)[:, None]
+    penalty = jnp.minimum(_scaled(mantissa, exponent - rows - atoms), LARGEST_PENALTY)
+    start = _scaled(initial_codes, -units)
+    # No start is better than one whose square overflows, or where the penalty lets no code be.
+    begins = usable & (penalty < LARGEST_PENALTY)
+    begins &= jnp.all(jnp.abs(start) < LARGEST_START, axis=-1)
+    start = jnp.where(begins[:, None], start, 0.0)
+    data = jnp.where(usable[:, None], _scaled(data, -rows[:, None]), 0.0)
+    dictionary = _scaled(dictionary, -atoms)
+    codes, iterations = _minimise(data, dictionary, penalty, start, tolerance, max_iterations)
+    codes = _scaled(codes, units)
+    gap = exact_gap(_scaled(codes, -units), data, dictionary, penalty)
+    tiny = jnp.finfo(gap.dtype).tiny
+    gap = jnp.where(gap > 0, jnp.maximum(_scaled(gap, 2 * rows), tiny), gap)
+    return LassoSolution(
+        jnp.where(usable[:, None], codes, jnp.nan), jnp.where(usable, gap, jnp.nan), iterations
+    )
+
+
+def _minimise(
+    data: Float[Array, "N D"],
+    dictionary: Float[Array, "K D"],
+    penalty: Float[Array, " N"],
+    initial_codes: Float[Array, "N K"],
+    tolerance: Any,
+    max_iterations: Any,
+) -> tuple[Float[Array, "N K"], Int[Array, " N"]]:
+    """Codes and iterations of problems of ordinary size."""
     gram = product(dictionary, dictionary.T)
     correlation = product(data, dictionary.T)
     energy = jnp.sum(data**2, axis=-1)
@@ -180,18 +297,19 @@ def _solve(data, dictionary, penalty, initial_codes, tolerance, max_iterations) 
         primal, gap = duality_gap(
             residual_data,
             jnp.maximum(residual_energy, 0.0),
-            jnp.max(jnp.abs(residual_correlation), axis=-1),
+            jnp.max(jnp.abs(residual_correlation), axis=-1, initial=0.0),
             jnp.sum(jnp.abs(codes), axis=-1),
             penalty,
         )
-        return gap <= tolerance * primal
+        # NaN too is done: no iteration would mend it.
+        return ~(gap > tolerance * primal)
 
     def unfinished(state: _Iterate):
         return (state.iteration < max_iterations) & ~jnp.all(state.done)
 
     def iterate(state: _Iterate) -> _Iterate:
         descent = state.point + step * (correlation - state.point_image)
-        codes = soft_threshold(descent, step * penalty)
+        codes = soft_threshold(descent, (step * penalty)[:, None])
         codes_image = product(codes, gram)
         uphill = jnp.sum((state.point - codes) * (codes - state.codes), axis=-1) > 0
         momentum = jnp.where(uphill, 1.0, state.momentum)
@@ -229,5 +347,4 @@ def _solve(data, dictionary, penalty, initial_codes, tolerance, max_iterations) 
         iterations=jnp.zeros(num_data, jnp.int32),
     )
     final = jax.lax.while_loop(unfinished, iterate, start)
-    gap = exact_gap(final.codes, data, dictionary, penalty)
-    return LassoSolution(final.codes, gap, final.iterations)
+    return final.codes, final.iterations

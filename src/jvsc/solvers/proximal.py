@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from jvsc.solvers.problem import as_real, common_type, positive_penalty
 from jvsc.solvers.soft_threshold import soft_threshold
 
 
@@ -37,8 +39,8 @@ class _Iterate(NamedTuple):
 
 def proximal_gradient(
     data_term: Callable[[Float[Array, "N K"]], Float[Array, " N"]],
-    initial_codes: Float[Array, "N K"],
-    penalty: float | Float[Array, ""],
+    initial_codes: Shaped[ArrayLike, "N K"],
+    penalty: ArrayLike,
     *,
     tolerance: float = 1e-4,
     max_iterations: int = 200,
@@ -50,31 +52,45 @@ def proximal_gradient(
     quadratic bound is not taken and halved, one that does not may grow. The momentum restarts when
     the objective would rise. For a generator that is not linear the result is a stationary point,
     with no certificate. Each datum is frozen when a step lowers its objective by less than
-    `tolerance` of it.
+    `tolerance` of it, and at once where its objective is not finite, which its result then shows.
 
     Args:
       data_term: smooth term of each datum, a function of its own code alone.
-      initial_codes: where to start.
-      penalty: lambda > 0.
+      initial_codes: where to start; float64 is kept (if JAX_ENABLE_X64 is set), another type
+        becomes float32.
+      penalty: lambda > 0, one number or one a datum ([N] or [N, 1]); infinity gives zeros.
       tolerance: relative decrease at which a datum is done.
       max_iterations: where to stop; an iteration is two evaluations and one gradient.
       initial_step: first length of the steps.
 
     Returns:
       Codes, objectives and iterations of each datum.
+
+    Raises:
+      UserError: if a penalty is not positive, unless it is traced, or has another shape.
     """
+    start = as_real(initial_codes, "initial_codes")
+    dtype = jax.dtypes.canonicalize_dtype(common_type(start))
+    num_data = len(start)
+    penalties = jnp.asarray(positive_penalty(penalty, num_data), dtype)
+    codes = jnp.where(jnp.isinf(penalties)[:, None], 0.0, jnp.asarray(start, dtype))
+
+    def term(codes: Array) -> Array:
+        return data_term(codes).astype(dtype)
 
     def objective(value: Array, codes: Array) -> Array:
-        return value + penalty * jnp.sum(jnp.abs(codes), axis=-1)
+        size = jnp.sum(jnp.abs(codes), axis=-1)
+        # Infinity times zero would be NaN.
+        return value + jnp.where(size > 0, penalties, 0.0) * size
 
     def iterate(state: _Iterate) -> _Iterate:
-        value, pullback = jax.vjp(data_term, state.point)
+        value, pullback = jax.vjp(term, state.point)
         (slope,) = pullback(jnp.ones_like(value))
         step = state.step[:, None]
-        codes = soft_threshold(state.point - step * slope, step * penalty)
+        codes = soft_threshold(state.point - step * slope, step * penalties[:, None])
         move = codes - state.point
         bound = value + jnp.sum(slope * move, axis=-1) + jnp.sum(move**2, -1) / (2 * state.step)
-        reached = data_term(codes)
+        reached = term(codes)
         fits = reached <= bound + 1e-6 * jnp.abs(bound)
         lower = objective(reached, codes) <= state.objective
         taken = fits & lower
@@ -93,7 +109,7 @@ def proximal_gradient(
             point=kept + push * (kept - state.codes),
             momentum=momentum,
             step=jnp.where(fits, 1.1 * state.step, 0.5 * state.step),
-            done=slow | stalled,
+            done=slow | stalled | ~jnp.isfinite(best),
             iterations=state.iterations + 1,
         )
         frozen = jax.tree.map(
@@ -103,15 +119,15 @@ def proximal_gradient(
         )
         return frozen._replace(iteration=state.iteration + 1)
 
-    num_data = initial_codes.shape[0]
+    value = objective(term(codes), codes)
     start = _Iterate(
         iteration=jnp.int32(0),
-        codes=initial_codes,
-        objective=objective(data_term(initial_codes), initial_codes),
-        point=initial_codes,
-        momentum=jnp.ones(num_data),
-        step=jnp.full(num_data, initial_step),
-        done=jnp.zeros(num_data, bool),
+        codes=codes,
+        objective=value,
+        point=codes,
+        momentum=jnp.ones(num_data, dtype),
+        step=jnp.full(num_data, initial_step, dtype),
+        done=~jnp.isfinite(value),
         iterations=jnp.zeros(num_data, jnp.int32),
     )
     final = jax.lax.while_loop(

@@ -1,0 +1,105 @@
+"""What the lasso's solvers are given, checked and put into one type, and what they give."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
+
+from jvsc.errors import UserError
+
+# Sizes within 2^-20 and 2^20 are solved as they are, so that no bit of ordinary problems depends on
+# their scaling; beyond, squares and cubes of them leave float32.
+ORDINARY_EXPONENT = 20
+# A penalty of a scaled problem that no correlation reaches; infinity times zero would be NaN.
+LARGEST_PENALTY = 2.0**64
+
+
+class LassoSolution(NamedTuple):
+    """Codes and the proof of how good they are; JAX's arrays of `fista`, NumPy's of `lasso`.
+
+    A datum missed the tolerance where its gap is more than that times its objective.
+
+    Attributes:
+      codes: [N, K].
+      gap: duality gap of each datum, [N]: its objective is at most this far above the optimum.
+        Infinity where the type cannot hold it, NaN for what could not be solved; a gap below the
+        least normal number of the type is given as that number.
+      iterations: how many iterations each datum took, [N].
+    """
+
+    codes: Float[Any, "N K"]
+    gap: Float[Any, " N"]
+    iterations: Int[Any, " N"]
+
+
+def check_lasso(data: tuple[int, ...], dictionary: tuple[int, ...], penalty: Any) -> None:
+    """Raises `UserError` unless the shapes are [N, D] and [K, D] and the penalty is positive."""
+    check_shapes(data, dictionary)
+    positive_penalty(penalty, data[0])
+
+
+def check_shapes(data: tuple[int, ...], dictionary: tuple[int, ...]) -> None:
+    """Raises `UserError` unless the shapes are [N, D] and [K, D]."""
+    if len(data) != 2 or len(dictionary) != 2 or data[1] != dictionary[1]:
+        raise UserError(
+            f"data {data} and dictionary {dictionary} do not fit; "
+            "give data [N, D] and a dictionary [K, D], one atom a row"
+        )
+
+
+def is_traced(values: Any) -> bool:
+    """Whether an array has no values yet: it is an argument of a function that is compiled."""
+    return isinstance(values, Tracer)
+
+
+def as_real(values: Any, name: str) -> Any:
+    """Numbers as a JAX array or a NumPy array in the machine's byte order.
+
+    Raises:
+      UserError: if they are not real numbers.
+    """
+    if not isinstance(values, jax.Array):
+        try:
+            values = np.asarray(values)
+        except ValueError as error:  # rows of several lengths
+            raise UserError(f"{name}: {error}; give an array of real numbers") from None
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if not any(jnp.issubdtype(values.dtype, kind) for kind in (np.floating, np.integer, np.bool_)):
+        raise UserError(f"{name} is of type {values.dtype}; give real numbers")
+    return values
+
+
+def common_type(*arrays: Any) -> Any:
+    """What a problem is solved in: float64 where any array has it, else float32."""
+    double = any(jnp.issubdtype(x.dtype, np.floating) and x.dtype.itemsize > 4 for x in arrays)
+    return np.dtype(np.float64 if double else np.float32)
+
+
+def positive_penalty(penalty: Any, num_data: int) -> Float[np.ndarray, " N"] | Float[Array, " N"]:
+    """The penalty of each datum; infinity is one.
+
+    Args:
+      penalty: one number, or one a datum: [N] or [N, 1]. Its values are checked unless they are
+        traced.
+      num_data: N.
+
+    Raises:
+      UserError: if it has another shape, which may be meant for atoms, or a number that is not
+        positive.
+    """
+    values = as_real(penalty, "penalty")
+    if not is_traced(values):
+        values = np.asarray(values, np.float64)
+        if not (values > 0).all():
+            wrong, has = values[~(values > 0)][0], "holds" if values.ndim else "is"
+            raise UserError(f"penalty {has} {wrong}; give a positive number")
+    if values.size != 1 and values.shape not in ((num_data,), (num_data, 1)):
+        raise UserError(
+            f"penalty has the shape {values.shape}; give one number or [N] = [{num_data}], one a "
+            "datum; for an atom's own, divide that atom, and afterwards its codes, by it"
+        )
+    numpy: Any = jnp if is_traced(values) else np
+    return numpy.broadcast_to(values.reshape(-1), (num_data,))
