@@ -20,6 +20,7 @@ from jvsc.metrics import (
     jaccard_consistency,
     linear_probe,
     mean_mutual_information,
+    moments,
     pairwise_mutual_information,
     point_biserial,
     support_statistics,
@@ -237,3 +238,28 @@ def test_a_probe_reads_labels_that_codes_hold_and_not_those_they_do_not():
     # Chance is 1/3 with a standard error of 0.015 on 1,000 data: five of them.
     chance = linear_probe(train, wrong, test, labels, exclusive=True)
     assert chance == pytest.approx(1 / 3, abs=0.075)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("count", [2, 10, 300])
+def test_frechet_distance_of_equal_features_is_zero_and_never_less(scale, count):
+    """Of ten rows of Inception's features too, and in no time."""
+    features = scale * np.random.default_rng(0).random((count, 2048 if count < 20 else 64))
+    energy = scale**2 * features.shape[1]
+    for other in (features, features[::-1], features.astype(np.float32)):
+        assert 0 <= frechet_distance(features, other) < 1e-9 * energy
+    moved = frechet_distance(features, features + scale)
+    assert moved == pytest.approx(energy, rel=1e-9)
+
+
+@pytest.mark.parametrize(("num_a", "num_b"), [(5, 200), (5, 7), (200, 5), (31, 30)])
+def test_frechet_distance_by_small_factors_is_that_of_the_whole_covariances(num_a, num_b):
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(num_a, 30)), 2 + random.normal(size=(num_b, 30))
+    covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    np.testing.assert_allclose(moments(a).covariance, covariances[0], atol=1e-12)
+    mixed = np.linalg.eigvals(covariances[0] @ covariances[1])
+    trace = np.sqrt(np.maximum(mixed.real, 0)).sum()
+    between = np.sum((a.mean(0) - b.mean(0)) ** 2)
+    expected = between + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * trace
+    assert frechet_distance(a, b) == pytest.approx(expected, abs=1e-5)

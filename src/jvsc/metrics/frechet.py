@@ -7,16 +7,30 @@ from jaxtyping import Float
 
 
 class Moments(NamedTuple):
-    """Mean [F] and covariance [F, F] of features."""
+    """Mean of features, and a factor of their covariance.
+
+    Attributes:
+      mean: [F].
+      factor: R with R^T R the covariance, [R, F]; of no more rows than features or data.
+    """
 
     mean: Float[np.ndarray, " F"]
-    covariance: Float[np.ndarray, "F F"]
+    factor: Float[np.ndarray, "R F"]
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "F F"]:
+        """The covariance."""
+        return self.factor.T @ self.factor
 
 
 def moments(features: Float[np.ndarray, "N F"]) -> Moments:
     """Mean and unbiased covariance of features, N >= 2 rows, in float64."""
     features = features.astype(np.float64)
-    return Moments(features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False)))
+    mean = features.mean(axis=0)
+    factor = (features - mean) / np.sqrt(len(features) - 1)
+    if len(features) > features.shape[1]:
+        factor = np.linalg.qr(factor, mode="r")
+    return Moments(mean, factor)
 
 
 def frechet_distance(a: Float[np.ndarray, "N F"], b: Float[np.ndarray, "M F"]) -> float:
@@ -29,7 +43,8 @@ def frechet_distance(a: Float[np.ndarray, "N F"], b: Float[np.ndarray, "M F"]) -
       b: of the other.
 
     Returns:
-      A squared distance, in the features' units squared; zero for equal moments.
+      A squared distance, in the features' units squared, never negative; zero for equal moments,
+      up to rounding.
     """
     return frechet_distance_of_moments(moments(a), moments(b))
 
@@ -37,16 +52,9 @@ def frechet_distance(a: Float[np.ndarray, "N F"], b: Float[np.ndarray, "M F"]) -
 def frechet_distance_of_moments(a: Moments, b: Moments) -> float:
     """The Frechet distance of two Gaussians (Dowson & Landau 1982), as `frechet_distance` gives it.
 
-    The trace of (C_a C_b)^(1/2) is that of (C_a^(1/2) C_b C_a^(1/2))^(1/2), which is symmetric: no
-    square root of a matrix that is nearly singular, and no imaginary part.
+    The trace of (C_a C_b)^(1/2) is the sum of the singular values of R_a R_b^T: no square root of a
+    matrix that is nearly singular, and no matrix larger than the number of data.
     """
-    root = _root(a.covariance)
-    mixed = np.linalg.eigvalsh(root @ b.covariance @ root)
-    trace = np.sqrt(np.maximum(mixed, 0)).sum()
+    trace = np.linalg.svd(a.factor @ b.factor.T, compute_uv=False).sum()
     between = np.sum((a.mean - b.mean) ** 2)
-    return float(between + np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace)
-
-
-def _root(matrix: Float[np.ndarray, "F F"]) -> Float[np.ndarray, "F F"]:
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    return max(0.0, float(between + np.sum(a.factor**2) + np.sum(b.factor**2) - 2 * trace))
