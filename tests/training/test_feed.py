@@ -1,5 +1,6 @@
 """Resident and streamed data: the same batches, in the same order, from any place on."""
 
+import gc
 import json
 
 import jax
@@ -112,3 +113,20 @@ def test_bytes_become_floats_in_the_unit_interval_and_floats_stay():
     np.testing.assert_allclose(prepare(jnp.asarray(bytes_in), keys)[0], [0, 1, 0.2, 0.4], rtol=1e-6)
     floats = np.float32([[-3.0, 2.0, 0.5, 9.0]]).repeat(2, 0)
     np.testing.assert_array_equal(prepare(jnp.asarray(floats), keys), floats)
+
+
+def test_programs_of_many_lengths_of_data_are_dropped():
+    """A caller that fits again and again would otherwise keep one of each length for ever."""
+    state, optimizer = states((0,))
+    arguments = (fingerprint, optimizer, BATCH, make_prepare(SHAPE, False), make_mesh())
+
+    def programs():
+        gc.collect()
+        return len(jax.devices()[0].client.live_executables())
+
+    counts = []
+    for count in range(BATCH, BATCH + 24):
+        feed = streamed_feed(np.repeat(DATA, 2, axis=0)[: 2 * count], *arguments, keys=state.key)
+        state, _ = feed.run_epoch(state)
+        counts.append(programs())
+    assert counts[-1] - counts[7] < 8

@@ -140,7 +140,11 @@ def make_steps(
 
 @lru_cache(maxsize=32)
 def make_streamed_steps(
-    loss: Loss, optimizer: optax.GradientTransformation, prepare: Prepare, mesh: Mesh
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    prepare: Prepare,
+    mesh: Mesh,
+    lengths: tuple[int, int],
 ) -> Steps:
     """As `make_steps`, for batches that come from outside, a segment of the epoch at a time.
 
@@ -149,8 +153,9 @@ def make_streamed_steps(
       optimizer: of all parameters.
       prepare: makes a batch of data as they are stored.
       mesh: the devices that share each batch.
+      lengths: steps of the epoch and of a segment, for each of which a program is compiled.
 
-    The same arguments give the same program, compiled once.
+    The same arguments give the same program, compiled once and dropped when others came after it.
 
     Returns:
       As `make_steps`, but of the segment's batches [S, steps, B, D], spread over B. Segments are of
@@ -172,6 +177,7 @@ def make_streamed_steps(
 
         return _loop(step, state, metrics, place, count)
 
+    del lengths  # a key of the cache: programs of all lengths in one would never be dropped
     spread = PartitionSpec(None, None, DATA_AXIS)
     return _compile(_over_seeds(one_seed, 0), mesh, spread)
 

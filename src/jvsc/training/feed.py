@@ -119,20 +119,22 @@ def streamed_feed(
     """
     import grain  # most data are resident, and need not wait for it
 
-    run = make_streamed_steps(loss, optimizer, prepare, mesh)
     # On this process's device, and kept: the states they come from will be donated.
     keys = jax.random.wrap_key_data(jnp.asarray(np.array(jax.random.key_data(keys))))
     num_steps = len(data) // batch_size
     longest = max(1, segment_bytes // (len(keys) * batch_size * data.shape[1] * data.itemsize))
     # Segments of one length, so that one compilation serves all.
     steps = max(n for n in range(1, num_steps + 1) if num_steps % n == 0 and n <= longest)
+    run = make_streamed_steps(loss, optimizer, prepare, mesh, (num_steps, steps))
     share = batch_size // jax.process_count()
     mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     sharding = NamedSharding(mesh, PartitionSpec(None, None, DATA_AXIS))
 
+    orders = _make_orders(len(data), batch_size)
+
     @lru_cache(maxsize=2)
     def order_of(epoch: int) -> np.ndarray:
-        return np.asarray(_orders(keys, jnp.int32(epoch), len(data), batch_size))
+        return np.asarray(orders(keys, jnp.int32(epoch)))
 
     def read(segment: int) -> np.ndarray:
         epoch, place = divmod(segment, num_steps // steps)
@@ -173,8 +175,14 @@ def streamed_feed(
     return Feed(num_steps, begin, run_steps, lambda: held[1], seek)
 
 
-@partial(jax.jit, static_argnames=("num_data", "batch_size"))
-def _orders(
-    keys: Key[Array, " S"], epoch: Int[Array, ""], num_data: int, batch_size: int
-) -> Int[Array, "S steps B"]:
-    return jax.vmap(lambda key: epoch_order(key, epoch, num_data, batch_size))(keys)
+# A program of its own for each length of data, of several megabytes: few are kept.
+@lru_cache(maxsize=4)
+def _make_orders(
+    num_data: int, batch_size: int
+) -> Callable[[Key[Array, " S"], Int[Array, ""]], Int[Array, "S steps B"]]:
+    """`(training keys, epoch) -> epoch_order` of each seed, compiled."""
+
+    def orders(keys: Key[Array, " S"], epoch: Int[Array, ""]) -> Int[Array, "S steps B"]:
+        return jax.vmap(lambda key: epoch_order(key, epoch, num_data, batch_size))(keys)
+
+    return jax.jit(orders)
