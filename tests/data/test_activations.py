@@ -114,3 +114,28 @@ def test_a_mistake_in_activations_is_told(change, message, array, tmp_path):
     path = change.get("path", str(tmp_path / "x.npy")) if change else ""
     with pytest.raises(UserError, match=message):
         load_activations(path, num_train=change.get("num_train", 500), num_validation=150)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.float32])
+@pytest.mark.parametrize("offset", [0, 1e5, -1e8, 1e12])
+def test_activations_far_from_zero_keep_their_digits(offset, dtype, array, tmp_path):
+    """As far as the file's own type has them: the mean goes off before they become float32."""
+    near = np.round(1000 * array.astype(np.float64))
+    stored = (near + offset).astype(dtype)
+    near = stored.astype(np.float64) - offset
+    for parts in (1, 3):
+        folder = tmp_path / str(parts)
+        folder.mkdir()
+        for index, part in enumerate(np.array_split(stored, parts)):
+            np.save(folder / f"{index}.npy", part)
+        dataset = load_activations(str(folder), num_train=500, num_validation=150)
+        train = near[:500]
+        scale = np.sqrt(np.mean((train - train.mean(axis=0)) ** 2))
+        expected = (near - train.mean(axis=0)) / scale
+        np.testing.assert_allclose(dataset.train[:], expected[:500], atol=1e-4)
+        np.testing.assert_allclose(dataset.validation, expected[-150:], atol=1e-4)
+        assert dataset.validation.dtype == np.float32
+        assert dataset.normalisation is not None
+        assert (dataset.normalisation.mean.dtype == np.float64) == (abs(offset) >= 1e8)
+        back = dataset.normalisation.undo(dataset.validation)
+        np.testing.assert_allclose(back - offset, near[-150:], atol=1.0)

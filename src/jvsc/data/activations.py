@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from jvsc.data.dataset import Dataset
-from jvsc.data.normalisation import Normalisation
+from jvsc.data.normalisation import Normalisation, normalisation_by
 from jvsc.data.rows import Rows, open_rows
 from jvsc.errors import UserError
 
@@ -71,9 +71,9 @@ def measure_normalisation(rows: Rows, path: str) -> Normalisation:
     chosen = np.linspace(0, len(rows) - 1, min(len(rows), MEASURED_ROWS)).astype(int)
     total, squares = np.zeros(rows.shape[1]), 0.0
     # About the first row, so that a mean far from zero takes no digits off the squares.
-    origin = rows[:1].astype(np.float64)
+    origin = rows.in_double(np.arange(1))
     for first in range(0, len(chosen), BLOCK):
-        block = rows[chosen[first : first + BLOCK]] - origin
+        block = rows.in_double(chosen[first : first + BLOCK]) - origin
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             row = chosen[first + int(np.argmin(finite))]
@@ -84,5 +84,4 @@ def measure_normalisation(rows: Rows, path: str) -> Normalisation:
     variance = (squares / len(chosen) - float(np.sum(mean**2))) / rows.shape[1]
     if not variance > 0:
         raise UserError(f"data.path={path}: all rows are the same; there is nothing to learn")
-    scale = np.full(rows.shape[1], np.sqrt(variance), np.float32)
-    return Normalisation((mean + origin[0]).astype(np.float32), scale)
+    return normalisation_by(mean + origin[0], np.full(rows.shape[1], np.sqrt(variance)))

@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Float, Integer, Shaped
 from safetensors import safe_open
 
 from jvsc.data.normalisation import Normalisation
@@ -72,13 +72,26 @@ class Rows:
     def __getitem__(self, chosen: slice | Integer[np.ndarray, " M"]) -> Shaped[np.ndarray, "M D"]:
         if isinstance(chosen, slice):
             chosen = np.arange(*chosen.indices(len(self)))
+        return self._gather(chosen, self._read, self.dtype)
+
+    def in_double(self, chosen: Integer[np.ndarray, " M"]) -> Float[np.ndarray, "M D"]:
+        """Rows as they are stored, not normalised, in float64."""
+
+        def read(part: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+            return part[chosen].astype(np.float64)
+
+        return self._gather(chosen, read, np.dtype(np.float64))
+
+    def _gather(
+        self, chosen: Integer[np.ndarray, " M"], read: Callable[..., np.ndarray], dtype: np.dtype
+    ) -> Shaped[np.ndarray, "M D"]:
         if len(self._parts) == 1:
-            return self._read(self._parts[0], chosen)
-        found = np.empty((len(chosen), self.shape[1]), self.dtype)
+            return read(self._parts[0], chosen)
+        found = np.empty((len(chosen), self.shape[1]), dtype)
         which = np.searchsorted(self._ends, chosen, side="right")
         for index in np.unique(which):
             part, here = self._parts[index], which == index
-            found[here] = self._read(part, chosen[here] - (self._ends[index] - len(part)))
+            found[here] = read(part, chosen[here] - (self._ends[index] - len(part)))
         return found
 
     def _read(
