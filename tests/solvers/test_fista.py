@@ -406,3 +406,12 @@ def test_double_precision_solves_float32_data_in_float32_to_the_same_codes():
         exact = fista(data.astype(np.float64), dictionary, 0.5, tolerance=1e-12)
         assert exact.codes.dtype == np.float64
         assert (exact.gap < 1e-11).all()
+
+
+def test_it_can_be_exported_for_any_number_of_data(without_type_checks):
+    data, dictionary, codes = small_problem()
+    (count,) = jax.export.symbolic_shape("n")
+    dictionary, penalty = jnp.asarray(dictionary), jnp.float32(0.5)
+    solve = jax.jit(lambda x: fista(x, dictionary, penalty, tolerance=1e-6).codes)
+    exported = jax.export.export(solve)(jax.ShapeDtypeStruct((count, 5), jnp.float32))
+    np.testing.assert_allclose(exported.call(data[:7]), codes[:7], atol=1e-4)

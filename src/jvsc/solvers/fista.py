@@ -166,17 +166,17 @@ def fista(
     """
     x, a = as_real(data, "data"), as_real(dictionary, "dictionary")
     check_shapes(x.shape, a.shape)
-    penalties = positive_penalty(penalty, len(x))
+    penalties = positive_penalty(penalty, x.shape[0])
     start = as_real(np.float32(0) if initial_codes is None else initial_codes, "initial_codes")
     dtype = jax.dtypes.canonicalize_dtype(common_type(x, a, start))
-    a = _converted(a, dtype, "dictionary")
-    if not is_traced(a) and not jnp.isfinite(a).all():
+    # By NumPy: within a compiled function JAX would trace this of known numbers too.
+    if not is_traced(a) and not np.isfinite(np.asarray(a)).all():
         raise UserError("dictionary holds NaN or infinity; leave such atoms out")
     return _solve(
         _converted(x, dtype, "data"),
-        a,
+        _converted(a, dtype, "dictionary"),
         _mantissa_and_exponent(penalties, dtype),
-        jnp.broadcast_to(_converted(start, dtype, "initial_codes"), (len(x), len(a))),
+        jnp.broadcast_to(_converted(start, dtype, "initial_codes"), (x.shape[0], a.shape[0])),
         tolerance,
         int(max_iterations),
     )
@@ -250,7 +250,7 @@ def _solve(data, dictionary, penalty, initial_codes, tolerance, max_iterations) 
     """Solves each problem in units of its own, and gives codes and gaps in the caller's."""
     rows, usable_rows = _exponents(data)
     atoms, usable_atoms = _exponents(dictionary.reshape(-1))
-    mantissa, exponent = penalty
+    mantissa, exponent = (jnp.broadcast_to(part, rows.shape) for part in penalty)
     finite = jnp.where(mantissa > LARGEST_PENALTY, LARGEST_PENALTY, mantissa)
     _, usable_penalty = _exponents(finite[:, None])
     _, usable_start = _exponents(initial_codes)

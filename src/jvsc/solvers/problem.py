@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jvsc.errors import UserError
 
@@ -78,13 +78,13 @@ def common_type(*arrays: Any) -> Any:
     return np.dtype(np.float64 if double else np.float32)
 
 
-def positive_penalty(penalty: Any, num_data: int) -> Float[np.ndarray, " N"] | Float[Array, " N"]:
-    """The penalty of each datum; infinity is one.
+def positive_penalty(penalty: Any, num_data: Any) -> Any:
+    """The penalty of all data [1], or of each [N]; infinity is one.
 
     Args:
       penalty: one number, or one a datum: [N] or [N, 1]. Its values are checked unless they are
         traced.
-      num_data: N.
+      num_data: N, a symbol in a function that is exported for any N.
 
     Raises:
       UserError: if it has another shape, which may be meant for atoms, or a number that is not
@@ -101,5 +101,4 @@ def positive_penalty(penalty: Any, num_data: int) -> Float[np.ndarray, " N"] | F
             f"penalty has the shape {values.shape}; give one number or [N] = [{num_data}], one a "
             "datum; for an atom's own, divide that atom, and afterwards its codes, by it"
         )
-    numpy: Any = jnp if is_traced(values) else np
-    return numpy.broadcast_to(values.reshape(-1), (num_data,))
+    return values.reshape(-1)
