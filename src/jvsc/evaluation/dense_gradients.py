@@ -72,7 +72,7 @@ def dense_gradient_snr(
 
     _, *activations = [layer.inputs for layer in layers.values()]
     shares = [jnp.mean(activation > 0, axis=1) for activation in activations]
-    largest = jnp.max(jnp.stack([jnp.zeros(len(data)), *shares]), axis=0)
+    largest = jnp.max(jnp.stack([jnp.zeros(len(data), data.dtype), *shares]), axis=0)
     enough = jnp.searchsorted(jnp.asarray(SHARES), largest)
 
     def add_datum(dictionary: _Moments, place: Int[Array, ""]):

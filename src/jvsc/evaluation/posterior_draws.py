@@ -116,7 +116,7 @@ def make_best_of_draws(
             reconstruction, _ = model.generate(parameters, statistics, codes)
             return sparse_coding_objective(data, reconstruction, codes, penalty).total()
 
-        worst = jnp.full(data.shape[0], jnp.inf)
+        worst = jnp.full(data.shape[0], jnp.inf, data.dtype)
         return (
             jax.lax.fori_loop(
                 0, num_draws, lambda i, least: jnp.minimum(least, objective(i)), worst
@@ -129,7 +129,8 @@ def make_best_of_draws(
 def prior_codes(posterior: Posterior, num_codes: int, num_latents: int) -> Float[Array, "N K"]:
     """Codes drawn from a posterior's prior, with a fixed key."""
     heads = {
-        name: jnp.full((num_codes, num_latents), value) for name, value in posterior.prior.items()
+        name: jnp.full((num_codes, num_latents), value, jnp.float32)
+        for name, value in posterior.prior.items()
     }
     keys = datum_keys(jax.random.key(0), num_codes)
     return draw(posterior.sample, keys, heads, first_draws(1, num_codes), Annealing())[0]

@@ -28,14 +28,14 @@ def sample_standard_gamma(
       concentration: shape parameters a > 0, any shape.
 
     Returns:
-      Positive float32 samples of `concentration`'s shape; NaN where it is not finite and positive.
+      Positive samples of `concentration`'s shape and type; NaN where it is not finite and positive.
     """
     boost_key, first_key, again_key = jax.random.split(key, 3)
     boosted = jnp.where(concentration < 1, concentration + 1, concentration)
     # A concentration that is not usable is never accepted: it passes through as NaN.
     usable = jnp.isfinite(concentration) & (concentration > 0)
     sample = _rejection(first_key, again_key, boosted, usable)
-    uniform = jax.random.uniform(boost_key, boosted.shape, minval=TINY)
+    uniform = jax.random.uniform(boost_key, boosted.shape, boosted.dtype, minval=TINY)
     boost = jnp.where(concentration < 1, jnp.log(uniform) / concentration, 0.0)
     # A tiny concentration underflows to zero, where the implicit gradient is not defined.
     return jnp.maximum(sample * jnp.exp(boost), TINY)
@@ -56,8 +56,8 @@ def _propose(
     """One proposal for each concentration >= 1, and whether it is accepted."""
     normal_key, uniform_key = jax.random.split(key)
     d = concentration - 1 / 3
-    x = jax.random.normal(normal_key, d.shape)
-    u = jax.random.uniform(uniform_key, d.shape, minval=TINY)
+    x = jax.random.normal(normal_key, d.shape, d.dtype)
+    u = jax.random.uniform(uniform_key, d.shape, d.dtype, minval=TINY)
     v = (1 + x / jnp.sqrt(9 * d)) ** 3
     log_v = jnp.log(jnp.maximum(v, TINY))
     return d * v, (v > 0) & (jnp.log(u) < 0.5 * x**2 + d * (1 - v + log_v))

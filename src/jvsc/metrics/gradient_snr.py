@@ -34,7 +34,7 @@ def gradient_snr(
     chunk = min(chunk or (1 if jax.default_backend() == "cpu" else AT_ONCE), num_draws)
     whole, rest = divmod(num_draws, chunk)
     shapes = jax.eval_shape(gradient, keys[0])
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), shapes)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     def merge(moments, keys):
         count, mean, squares = moments

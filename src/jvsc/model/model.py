@@ -107,6 +107,6 @@ def step_metrics(
     return StepMetrics(
         loss=loss,
         mse=jnp.mean(squared_error(data, reconstruction)),
-        kl=jnp.zeros(()),
+        kl=jnp.zeros((), loss.dtype),
         nonzero_fraction=jnp.mean(nonzero_fraction(codes)),
     )

@@ -29,6 +29,7 @@ from jvsc.runs.factories import build_dataset, build_model
 from jvsc.runs.factories.models import build_nonzero_infer_chunk
 from jvsc.runs.restore import restore_state, seed_variables
 from jvsc.runs.workdir import CONFIG_FILE, locked_workdir, read_config
+from jvsc.training.state import initial_variables
 
 MODEL_FILE = "model.safetensors"
 ENCODER_FILE = "encoder.stablehlo"
@@ -286,11 +287,14 @@ def _load_exported(config: Config, folder: Path, seed: int | None) -> TrainedMod
     if seed not in (None, origin.seed):
         raise UserError(f"--seed={seed}: {folder} holds seed {origin.seed} only; leave it out")
     model = build_model(config, num_features)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = jax.eval_shape(partial(initial_variables, model=model), jax.random.key(0))
     like: dict[str, Any] = dict(zip(("parameters", "statistics"), shapes, strict=True))
     if "normalisation/mean" in arrays:
         vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
-        like["normalisation"] = Normalisation(vector, vector)  # type: ignore[arg-type]
+        # A mean far from zero is kept in float64, which JAX itself may not have.
+        mean = arrays["normalisation/mean"]
+        like_mean = mean[:num_features] if mean.dtype == np.float64 else vector
+        like["normalisation"] = Normalisation(like_mean, vector)  # type: ignore[arg-type]
     found = jax.tree_util.tree_map_with_path(partial(_leaf, arrays, file), like)
     parameters, statistics = jax.tree.map(jnp.asarray, (found["parameters"], found["statistics"]))
     normalisation = found.get("normalisation")

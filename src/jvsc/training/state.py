@@ -44,8 +44,17 @@ def init_state(
 ) -> TrainState:
     """The state before the first step, a function of `key` alone."""
     init_key, train_key = jax.random.split(key)
-    parameters, statistics = model.init(fused_threefry(init_key))
+    parameters, statistics = initial_variables(init_key, model)
     return TrainState(jnp.int32(0), train_key, parameters, statistics, optimizer.init(parameters))
+
+
+def initial_variables(key: Key[Array, ""], model: Model) -> tuple[Parameters, Statistics]:
+    """Parameters and statistics before the first step, float32 and the same with double precision.
+
+    With JAX_ENABLE_X64 what is drawn without a type would be other numbers, in float64.
+    """
+    with jax.enable_x64(False):
+        return model.init(fused_threefry(key))
 
 
 def init_states(

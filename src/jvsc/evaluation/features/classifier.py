@@ -38,7 +38,10 @@ def _network(architecture: str) -> Encoder:
 def init_classifier(key: Key[Array, ""], architecture: str, num_labels: int) -> Classifier:
     """A classifier before training; its last layer starts at zero."""
     parameters, statistics = _network(architecture).init(key)
-    last = jnp.zeros((NUM_FEATURES, num_labels)), jnp.zeros(num_labels)
+    last = (
+        jnp.zeros((NUM_FEATURES, num_labels), jnp.float32),
+        jnp.zeros(num_labels, jnp.float32),
+    )
     return Classifier((parameters, last), statistics)
 
 

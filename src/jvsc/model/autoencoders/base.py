@@ -70,7 +70,7 @@ class SparseAutoencoder:
     ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
         """The autoencoder's own loss, a mean over the batch (see `Model.loss`)."""
         del key, first
-        penalty = jnp.float32(self.penalty)
+        penalty = jnp.asarray(self.penalty, data.dtype)
         if self.penalty_warmup is not None:
             penalty *= jnp.asarray(self.penalty_warmup(step))
         losses, codes, new_statistics = self.autoencoder.loss(parameters, statistics, data, penalty)
@@ -128,11 +128,11 @@ MakeAutoencoder = Callable[[int, int, AutoencoderOptions], Autoencoder]
 
 def initial_parameters(key: Key[Array, ""], num_features: int, num_latents: int) -> Parameters:
     """Random atoms of norm 1, the encoder their transpose, biases zero."""
-    atoms = jax.random.normal(key, (num_latents, num_features))
+    atoms = jax.random.normal(key, (num_latents, num_features), jnp.float32)
     atoms /= jnp.linalg.norm(atoms, axis=1, keepdims=True)
     return Parameters(
-        {"kernel": atoms.T, "bias": jnp.zeros(num_latents)},
-        {"dictionary": atoms, "bias": jnp.zeros(num_features)},
+        {"kernel": atoms.T, "bias": jnp.zeros(num_latents, jnp.float32)},
+        {"dictionary": atoms, "bias": jnp.zeros(num_features, jnp.float32)},
     )
 
 

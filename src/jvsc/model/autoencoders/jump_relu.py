@@ -85,7 +85,7 @@ def jump_relu_l0(
 
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         parameters = initial_parameters(key, num_features, num_latents)
-        encoder = parameters.encoder | {"log_threshold": jnp.full(num_latents, start)}
+        encoder = parameters.encoder | {"log_threshold": jnp.full(num_latents, start, jnp.float32)}
         return parameters._replace(encoder=encoder), NO_STATISTICS
 
     def activate(parameters: Parameters, data: Float[Array, "B D"]) -> tuple[Array, Array]:

@@ -61,7 +61,7 @@ class Gaussian(LocationScale):
         """Scaled noise of one datum's latents."""
         del annealing
         scale = jnp.exp(heads["log_variance"] / 2)
-        return scale * jax.random.normal(key, scale.shape)
+        return scale * jax.random.normal(key, scale.shape, scale.dtype)
 
     def kl(self, heads: Heads) -> Float[Array, "*B K"]:
         """KL(q || p) of each latent in nats (`gaussian_kl`)."""

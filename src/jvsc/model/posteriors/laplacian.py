@@ -72,7 +72,7 @@ class Laplacian(LocationScale):
 
     def noise(self, key: Key[Array, ""], heads: Heads, annealing: Annealing) -> Float[Array, " K"]:
         """Scaled noise of one datum's latents."""
-        standard = jax.random.laplace(key, heads["log_scale"].shape)
+        standard = jax.random.laplace(key, heads["log_scale"].shape, heads["log_scale"].dtype)
         clipped = jnp.clip(standard, -LARGEST_STANDARD_NOISE, LARGEST_STANDARD_NOISE)
         return jnp.asarray(annealing.warmup) * jnp.exp(heads["log_scale"]) * clipped
 

@@ -37,7 +37,9 @@ def relaxed_spike(
       Zeros and ones; the gradient is that of sigmoid((logit(p) + logistic noise) / tau).
     """
     logit = jnp.log(probability) - jnp.log1p(-probability)
-    relaxed = jax.nn.sigmoid((logit + jax.random.logistic(key, logit.shape)) / temperature)
+    relaxed = jax.nn.sigmoid(
+        (logit + jax.random.logistic(key, logit.shape, logit.dtype)) / temperature
+    )
     return jnp.round(jax.lax.stop_gradient(relaxed)) + gradient_carrier(relaxed)
 
 
@@ -82,7 +84,9 @@ class SpikeAndSlab(Posterior):
         slab_key, spike_key = jax.random.split(key)
         w = jnp.asarray(annealing.warmup)
         scale = w * jnp.exp(heads["log_variance"] / 2) + jnp.sqrt(1 - w)
-        slab = w * heads["loc"] + scale * jax.random.normal(slab_key, heads["loc"].shape)
+        slab = w * heads["loc"] + scale * jax.random.normal(
+            slab_key, heads["loc"].shape, heads["loc"].dtype
+        )
         probability = spike_probability(heads["log_spike"])
         spike = relaxed_spike(spike_key, probability, annealing.temperature)
         on = jnp.log(self.sparsity) - jnp.log(probability)

@@ -244,7 +244,7 @@ def solve_network(
             images, _ = generator.apply(parameters.generator, statistics.generator, codes, False)
             return half_squared_norm(data - images)
 
-        start = jnp.zeros((data.shape[0], num_latents))
+        start = jnp.zeros((data.shape[0], num_latents), data.dtype)
         limits = {"tolerance": tolerance, "max_iterations": max_iterations}
         return proximal_gradient(data_term, start, penalty, **limits).codes
 
