@@ -29,7 +29,7 @@ def moments(features: Float[np.ndarray, "N F"]) -> Moments:
     mean = features.mean(axis=0)
     factor = (features - mean) / np.sqrt(len(features) - 1)
     if len(features) > features.shape[1]:
-        factor = np.linalg.qr(factor, mode="r")
+        factor = np.asarray(np.linalg.qr(factor, mode="r"))
     return Moments(mean, factor)
 
 
