@@ -119,7 +119,7 @@ def dictionary_generator(
     """
 
     def init(key: Key[Array, ""]) -> tuple[Float[Array, "K D"], Statistics]:
-        atoms = jax.random.normal(key, (num_latents, num_features))
+        atoms = jax.random.normal(key, (num_latents, num_features), jnp.float32)
         return initial_norm * atoms / jnp.linalg.norm(atoms, axis=1, keepdims=True), {}
 
     def apply(

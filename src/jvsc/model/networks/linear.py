@@ -16,7 +16,7 @@ def linear_encoder(num_features: int, num_latents: int, prior: dict[str, float])
 
     The latter is the `gate`, or without one every other head; with a gate the noise's size is a
     number for each latent. V, c and g start at zero, d at the prior's heads, W at random columns of
-    norm 1 / sqrt(D), small beside the data.
+    norm 1.
 
     Args:
       num_features: D.
@@ -28,13 +28,17 @@ def linear_encoder(num_features: int, num_latents: int, prior: dict[str, float])
     following = tuple(name for name in prior if name != "loc" and name not in constant)
 
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
-        kernel = jax.random.normal(key, (num_features, num_latents)) / num_features**0.5
-        parameters: Parameters = {"loc_kernel": kernel, "loc_offset": jnp.zeros(num_latents)}
+        kernel = jax.random.normal(key, (num_features, num_latents), jnp.float32)
+        kernel /= num_features**0.5
+        parameters: Parameters = {
+            "loc_kernel": kernel,
+            "loc_offset": jnp.zeros(num_latents, jnp.float32),
+        }
         for name in (*constant, *following):
             parameters[f"{name}_offset"] = jnp.full(num_latents, prior[name], jnp.float32)
         for name in following:
             parameters[f"{name}_kernel"] = jnp.zeros_like(kernel)
-            parameters[f"{name}_size_slope"] = jnp.zeros(num_latents)
+            parameters[f"{name}_size_slope"] = jnp.zeros(num_latents, jnp.float32)
         return parameters, {}
 
     def apply(

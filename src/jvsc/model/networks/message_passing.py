@@ -53,7 +53,7 @@ def message_passing_encoder(
         code = jnp.zeros((data.shape[0], num_latents), data.dtype)
         probability = jax.nn.sigmoid(generative.prior_log_odds)
         variance = jnp.full_like(code, 1.0) * probability * 2 * prior_scale**2
-        residual, uncertain, loc, slab, gate = data, jnp.zeros(()), code, code, code
+        residual, uncertain, loc, slab, gate = data, jnp.zeros_like(code[:, :1]), code, code, code
         for step in range(num_steps):
             channel = generative.noise_variance + jnp.sum(variance, 1, keepdims=True) / num_features
             if step:
