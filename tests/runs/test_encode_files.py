@@ -1,5 +1,6 @@
 """Files of data to files of codes and back; a model out of its run and on its own."""
 
+import errno
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from jvsc.data.rows import open_rows
 from jvsc.errors import UserError
 from jvsc.evaluation.inference import inference_key
 from jvsc.main import EXIT_USER_ERROR, run
+from jvsc.runs import encode_files
 from jvsc.runs.encode_files import decode_file, encode_file
 from jvsc.runs.factories import build_dataset, build_model
 from jvsc.runs.factories.models import build_infer
@@ -168,6 +170,34 @@ def test_blocks_of_other_data_are_not_used(exported, data, tmp_path):
     np.testing.assert_array_equal(sparse.load_npz(target).toarray(), trained.encode(-data))
 
 
+def test_a_finished_block_that_was_damaged_is_encoded_again(exported, data, tmp_path, monkeypatch):
+    trained, target = load(exported), tmp_path / "codes.npz"
+    np.save(tmp_path / "x.npy", data)
+    join = encode_files._join
+    monkeypatch.setattr(encode_files, "_join", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        encode_file(trained, tmp_path / "x.npy", target, QUIET, SMALL_BLOCK)
+    monkeypatch.setattr(encode_files, "_join", join)
+    first, second, *_ = sorted((tmp_path / "codes.npz.parts").glob("0*.npz"))
+    block = sparse.load_npz(first)
+    block.indices += K
+    sparse.save_npz(first, block)
+    second.write_bytes(second.read_bytes()[:100])
+    encode_file(trained, tmp_path / "x.npy", target, QUIET, SMALL_BLOCK)
+    np.testing.assert_array_equal(sparse.load_npz(target).toarray(), trained.encode(data))
+
+
+def test_a_decoding_that_the_disk_cannot_hold_is_refused_before(exported, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    sparse.save_npz(tmp_path / "codes.npz", sparse.csr_array((3, K), dtype=np.float32))
+    with pytest.raises(UserError, match="GB, which its disk has not"):
+        decode_file(load(exported), tmp_path / "codes.npz", tmp_path / "x.npy", QUIET)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.npz"]
+
+
 def test_an_exported_model_is_the_runs(workdir, exported, data):
     one, other = load(workdir), jvsc.load(exported)
     assert sorted(path.name for path in exported.iterdir()) == [
@@ -298,7 +328,7 @@ def test_codes_that_do_not_fit_are_refused(exported, tmp_path):
     with pytest.raises(UserError, match="rows of 25 numbers; this model takes 24"):
         decode_file(trained, tmp_path / "wide.npz", target, QUIET)
     sparse.save_npz(tmp_path / "nan.npz", sparse.csr_array(np.full((1, K), np.nan)))
-    with pytest.raises(UserError, match="codes that are not finite"):
+    with pytest.raises(UserError, match="values that are not finite; encode anew"):
         decode_file(trained, tmp_path / "nan.npz", target, QUIET)
     np.savez(tmp_path / "dense.npz", np.zeros((3, K)))
     with pytest.raises(UserError, match="cannot be read"):

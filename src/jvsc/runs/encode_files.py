@@ -1,5 +1,6 @@
 """Files of data to files of sparse codes, and back: in blocks, going on after a kill."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from rich.console import Console
@@ -18,6 +19,7 @@ from scipy import sparse
 from jvsc.data.prepared import fingerprint
 from jvsc.data.rows import Rows, open_rows
 from jvsc.errors import UserError
+from jvsc.runs.sparse_files import read_sparse
 from jvsc.runs.trained_model import TrainedModel, name_leaves
 from jvsc.runs.workdir import locked_workdir, write_atomically
 
@@ -66,7 +68,7 @@ def encode_file(
         paths = [parts / f"{start:012d}.npz" for start in starts]
         with _progress(console, "encode", len(paths)) as advance:
             for start, path in zip(starts, paths, strict=True):
-                if not path.exists():
+                if not _is_whole(path, (min(block, len(rows) - start), num_latents)):
                     codes = _encode_block(trained, rows, start, block, source)
                     _replace(path, lambda file, codes=codes: sparse.save_npz(file, codes, False))
                 advance()
@@ -102,34 +104,26 @@ def decode_file(
         the target is there or cannot be written.
     """
     _check_target(target, ".npy")
-    if not source.is_file():
-        raise UserError(f"--input={source}: there is no such file")
-    try:
-        codes = sparse.csr_array(sparse.load_npz(source))
-    except Exception as error:  # whatever a damaged file makes a reader raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"--input={source} cannot be read ({reason}); give scipy.sparse's .npz, such as "
-            "--mode=encode writes"
-        ) from None
+    codes = read_sparse(source, f"--input={source}")
     sizes: Any = codes.shape
     num_rows, num_latents = sizes
     _check_width(source, num_latents, trained.config.num_latents)
-    if not np.isfinite(codes.data).all():
-        raise UserError(f"--input={source} holds codes that are not finite; encode anew")
     chunk = trained.config.eval.chunk
     block = chunk * max(1, block_bytes // (4 * chunk * num_latents))
     starts = range(0, num_rows, block)
     shape = (num_rows, trained.num_features)
 
+    # Written, not mapped: a disk that fills meanwhile is then an error instead of a crash.
     def write(file: Path) -> None:
-        out = np.lib.format.open_memmap(file, "w+", np.float32, shape)
-        with _progress(console, "decode", len(starts)) as advance:
+        with file.open("wb") as out, _progress(console, "decode", len(starts)) as advance:
+            np.lib.format.write_array_header_1_0(
+                out, {"descr": "<f4", "fortran_order": False, "shape": shape}
+            )
+            _reserve(out, 4 * shape[0] * shape[1], target)
             for start in starts:
-                here = codes[start : start + block].toarray().astype(np.float32)
-                out[start : start + block] = trained.decode(here)
+                here = codes[start : start + block].toarray()
+                out.write(trained.decode(here).astype("<f4").tobytes())
                 advance()
-        out.flush()
 
     _replace(target, write)
     console.print(
@@ -138,6 +132,23 @@ def decode_file(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _reserve(out: BinaryIO, size: int, target: Path) -> None:
+    """Takes the disk's space for `size` more bytes, where the file system can.
+
+    Raises:
+      UserError: if there is less.
+    """
+    out.flush()
+    try:
+        os.posix_fallocate(out.fileno(), out.tell(), size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"--output={target} takes {size / 1e9:,.2f} GB, which its disk has not "
+                f"({error.strerror}); free some space or give another"
+            ) from None
 
 
 def _encode_block(
@@ -212,6 +223,14 @@ def _join(paths: list[Path], shape: tuple[int, int], target: Path) -> int:
 def _member(path: Path, name: str) -> np.ndarray:
     with np.load(path, allow_pickle=False) as block:
         return block[name]
+
+
+def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether a finished block is there, and as it was written."""
+    try:
+        return read_sparse(path, str(path)).shape == shape
+    except UserError:
+        return False
 
 
 def _replace(target: Path, write: Any) -> None:
