@@ -69,7 +69,7 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     config, workdir = command.config, command.workdir
     with told_if_full(workdir):
         if command.mode == "evaluate":
-            return evaluate(config, workdir, build_dataset(config), console)
+            return evaluate(config, workdir, None, console)
         if config.eval.only_nonzeros:
             from jvsc.evaluation.nonzero_draws import require_numba
 
@@ -81,8 +81,8 @@ def execute(arguments: Sequence[str], console: Console) -> int:
         return evaluate(config, workdir, train(config, workdir, console).dataset, console)
 
 
-def evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) -> int:
-    """Measures a run, draws it, and tells what came.
+def evaluate(config: Config, workdir: Path, dataset: Dataset | None, console: Console) -> int:
+    """Measures a run, draws it, and tells what came; its data are loaded unless given.
 
     Raises:
       UserError: if the run has no checkpoint, or another process works on it.
@@ -90,7 +90,7 @@ def evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) 
     if not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: there is no such directory; train the run first")
     with locked_workdir(workdir):
-        return _evaluate(config, workdir, dataset, console)
+        return _evaluate(config, workdir, dataset or build_dataset(config), console)
 
 
 def _evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) -> int:
@@ -141,6 +141,10 @@ def compare(runs: Sequence[Path], folder: Path, console: Console) -> int:
     from jvsc.runs.report.record import read_record
 
     records = [read_record(run) for run in runs]
+    for record in records:
+        if record.damage:
+            text = f"{record.name}: rows of its log cannot be read ({record.damage})"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -174,6 +178,11 @@ def guarded(command: Callable[[Sequence[str], Console], int], arguments: Sequenc
         if code is None and is_disk_full(error):
             code = EXIT_USER_ERROR
             message = "the disk is full; free some space, and the same command goes on"
+        if code is None and isinstance(error, OSError) and error.filename and error.strerror:
+            code = EXIT_USER_ERROR
+            message = (
+                f"{error.filename}: {error.strerror}; change that, and the same command goes on"
+            )
         if code is None:
             raise
         errors.print(f"jvsc: {message}")
@@ -208,7 +217,7 @@ def told_if_full(workdir: Path) -> Iterator[None]:
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or what it grew from, is a write for which there was no space."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
         # Orbax's writer, in C++, has no number for it.
         if "No space left on device" in str(error):

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jvsc.reproduce.plan import PlannedRun, in_words, run_config
 from jvsc.reproduce.sections import Records, Section
 from jvsc.runs.config import differences
-from jvsc.runs.evaluate import read_evaluation_seconds
+from jvsc.runs.evaluation_store import read_evaluation_seconds
 from jvsc.runs.workdir import write_atomically
 
 RESULTS_FILE = "results.md"

@@ -1,6 +1,5 @@
 """Which runs a table or figure needs: what each is, whether it is finished, how long it takes."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,8 @@ from jvsc.errors import DivergenceError, UserError
 from jvsc.runs.commandline import bundled_config, parse
 from jvsc.runs.config import Config, differences
 from jvsc.runs.divergence import read_divergences
-from jvsc.runs.evaluate import EVALUATION_FILE, evaluated_settings
+from jvsc.runs.evaluate import evaluated_settings
+from jvsc.runs.evaluation_store import read_evaluation
 from jvsc.runs.report.record import RunRecord, read_record
 from jvsc.runs.workdir import CONFIG_FILE, FREE_SECTIONS, read_config
 
@@ -84,15 +84,15 @@ def is_finished(config: Config, workdir: Path) -> bool:
     """Whether a run has been trained to its end and evaluated with these very settings."""
     try:
         stored = read_config(workdir)
-        report = json.loads((workdir / EVALUATION_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, UserError):
+        report, diverged = read_evaluation(workdir), read_divergences(workdir)
+    except UserError:
         return False
-    if differences(stored, config, ignore=FREE_SECTIONS):
+    if report is None or differences(stored, config, ignore=FREE_SECTIONS):
         return False
-    diverged = read_divergences(workdir)
-    ended = all(
-        seed in diverged or epochs == config.num_epochs
-        for seed, epochs in zip(config.seeds, report["epochs"], strict=True)
+    epochs = report["epochs"]
+    ended = len(epochs) == len(config.seeds) and all(
+        seed in diverged or done == config.num_epochs
+        for seed, done in zip(config.seeds, epochs, strict=True)
     )
     return ended and report.get("evaluated_with") == evaluated_settings(config)
 

@@ -31,6 +31,8 @@ class Section(BaseModel):
     )
 
 
+# Of a value that is refused, so much is quoted.
+QUOTED = 200
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -456,4 +458,6 @@ def _explain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return message
-    return f"{key} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
+    given = repr(problem["input"])
+    given = given if len(given) <= QUOTED else f"{given[:QUOTED]} ..."
+    return f"{key} is {given}: {message[0].lower()}{message[1:]}"

@@ -2,18 +2,31 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic
 from jaxtyping import Array, Bool
+from typing_extensions import TypedDict
 
+from jvsc.errors import UserError
 from jvsc.model.model import StepMetrics
 from jvsc.model.parameters import Parameters
+from jvsc.runs.stored import UnreadableError, stored_json
 from jvsc.runs.workdir import write_atomically
 
 DIVERGENCE_FILE = "divergence.json"
+
+
+class _Divergence(TypedDict):
+    step: int
+    terms: list[str]
+
+
+_Seed = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9]{1,20}$")]
+_DIVERGENCES = pydantic.TypeAdapter(dict[_Seed, _Divergence])
 
 
 def find_divergence(
@@ -71,8 +84,16 @@ def write_divergences(workdir: Path, diverged: dict[int, Any]) -> None:
 
 
 def read_divergences(workdir: Path) -> dict[int, Any]:
-    """The seeds of a run that diverged; empty where none did."""
+    """The seeds of a run that diverged; empty where none did.
+
+    Raises:
+      UserError: if that cannot be read.
+    """
     file = workdir / DIVERGENCE_FILE
-    if not file.exists():
-        return {}
-    return {int(seed): record for seed, record in json.loads(file.read_text()).items()}
+    try:
+        stored = stored_json(file, _DIVERGENCES) or {}
+    except UnreadableError as error:
+        raise UserError(
+            f"{file} cannot be read ({error}); restore it, or remove it if no seed diverged"
+        ) from None
+    return {int(seed): dict(record) for seed, record in stored.items()}

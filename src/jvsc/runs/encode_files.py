@@ -7,11 +7,12 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import pydantic
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy import sparse
@@ -20,12 +21,15 @@ from jvsc.data.prepared import fingerprint
 from jvsc.data.rows import Rows, open_rows
 from jvsc.errors import UserError
 from jvsc.runs.sparse_files import read_sparse
+from jvsc.runs.stored import UnreadableError, set_aside, stored_json
 from jvsc.runs.trained_model import TrainedModel, name_leaves
 from jvsc.runs.workdir import locked_workdir, write_atomically
 
 # Dense codes that are held at once.
 BLOCK_BYTES = 1 << 26
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 IDENTITY_FILE = "identity.json"
+_IDENTITY = pydantic.TypeAdapter(dict[str, Any])
 
 
 def encode_file(
@@ -144,7 +148,7 @@ def _reserve(out: BinaryIO, size: int, target: Path) -> None:
     try:
         os.posix_fallocate(out.fileno(), out.tell(), size)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in NO_SPACE:
             raise UserError(
                 f"--output={target} takes {size / 1e9:,.2f} GB, which its disk has not "
                 f"({error.strerror}); free some space or give another"
@@ -176,8 +180,9 @@ def _parts_folder(parts: Path, identity: dict[str, Any], target: Path) -> Iterat
     with locked_workdir(parts, "--output"):
         stored = parts / IDENTITY_FILE
         try:
-            same = json.loads(stored.read_text(encoding="utf-8")) == identity
-        except (OSError, ValueError):
+            same = stored_json(stored, _IDENTITY) == identity
+        except UnreadableError:
+            set_aside(stored)
             same = False
         if not same:
             for path in parts.glob("*.npz"):
@@ -240,10 +245,13 @@ def _replace(target: Path, write: Any) -> None:
     try:
         write(temporary)
         temporary.replace(target)
-    except (PermissionError, FileNotFoundError) as error:
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
         raise UserError(f"{target} cannot be written ({error.strerror}); give another") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the write's own error says more
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

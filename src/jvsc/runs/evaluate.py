@@ -14,16 +14,13 @@ from jvsc.model.model import Model
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.runs.config import Config
 from jvsc.runs.divergence import read_divergences
-from jvsc.runs.evaluation_store import EvaluationStore
+from jvsc.runs.evaluation_store import EVALUATION_FILE, SECONDS_FILE, EvaluationStore
 from jvsc.runs.factories import build_dataset
 from jvsc.runs.factories.models import build_infer
 from jvsc.runs.measures import MEASURES, Compute, Subject
 from jvsc.runs.restore import restore_state, seed_variables
 from jvsc.runs.workdir import write_atomically
 from jvsc.training.state import TrainState
-
-EVALUATION_FILE = "evaluation.json"
-SECONDS_FILE = "evaluation_seconds.json"
 
 
 class Evaluation(NamedTuple):
@@ -92,15 +89,6 @@ def evaluate_run(
         write_atomically(workdir / name, text + "\n")
     store.clear()
     return Evaluation(report, model, *seed_variables(state, shown), inferred)
-
-
-def read_evaluation_seconds(workdir: Path) -> float:
-    """How long the measures of a run's evaluation took in all; zero if it is not known."""
-    try:
-        seconds = json.loads((workdir / SECONDS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0.0
-    return sum(value for values in seconds.values() for value in values if value)
 
 
 def measure_seed(

@@ -1,12 +1,94 @@
-"""What an evaluation has finished so far, on disk, so that a killed one goes on from there."""
+"""Evaluations on disk: whole ones, and what a killed one had finished, which goes on from there."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
+from typing_extensions import TypedDict
+
+from jvsc.errors import UserError
+from jvsc.runs.report.measures import ROWS
+from jvsc.runs.stored import UnreadableError, set_aside, stored_json
 from jvsc.runs.workdir import write_atomically
 
 PARTIAL_FILE = "evaluation.partial.json"
+EVALUATION_FILE = "evaluation.json"
+SECONDS_FILE = "evaluation_seconds.json"
+# Measures that are more than a number a seed.
+VECTORS = ("active_latents", "latent_frequency", "jaccard_histogram")
+
+
+class _Report(TypedDict):
+    """What a page shows of evaluation.json; what else is there is not looked at."""
+
+    __pydantic_config__ = pydantic.ConfigDict(extra="allow")  # type: ignore[misc]
+
+    method: str
+    seeds: list[int]
+    num_samples: int
+    sampling: str
+    epochs: list[int]
+    data: str
+    diverged: dict[str, dict[str, Any]]
+    num_validation: int
+    metrics: Annotated[dict[str, list[Any]], pydantic.AfterValidator(lambda m: _of_their_kinds(m))]
+
+
+class _Entry(TypedDict):
+    values: dict[str, Any]
+    seconds: float
+
+
+class _Partial(TypedDict):
+    identity: dict[str, Any]
+    entries: dict[str, _Entry]
+
+
+_REPORT, _PARTIAL = pydantic.TypeAdapter(_Report), pydantic.TypeAdapter(_Partial)
+_NUMBERS = pydantic.TypeAdapter(list[float | None])
+_VECTORS = pydantic.TypeAdapter(list[list[float] | None])
+_TEXTS = pydantic.TypeAdapter(list[str | None])
+_KINDS: dict[str, Any] = {
+    **{row.name: _NUMBERS for row in ROWS},
+    **dict.fromkeys(VECTORS, _VECTORS),
+    "frechet_features": _TEXTS,
+}
+_SECONDS = pydantic.TypeAdapter(dict[str, list[float | None]])
+
+
+def read_evaluation(workdir: Path) -> dict[str, Any] | None:
+    """What evaluation.json holds; None where there is none.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
+    file = workdir / EVALUATION_FILE
+    try:
+        report = stored_json(file, _REPORT)
+    except UnreadableError as error:
+        raise UserError(
+            f"{file} cannot be read ({error}); remove it and evaluate the run again"
+        ) from None
+    return None if report is None else dict(report)
+
+
+def _of_their_kinds(metrics: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    for name in metrics.keys() & _KINDS.keys():
+        try:
+            _KINDS[name].validate_python(metrics[name], strict=True)
+        except pydantic.ValidationError as error:
+            raise ValueError(f"{name}: {error.errors()[0]['msg']}") from None
+    return metrics
+
+
+def read_evaluation_seconds(workdir: Path) -> float:
+    """How long the measures of a run's evaluation took in all; zero if it is not known."""
+    try:
+        seconds = stored_json(workdir / SECONDS_FILE, _SECONDS) or {}
+    except UnreadableError:
+        return 0.0
+    return sum(value for values in seconds.values() for value in values if value)
 
 
 class EvaluationStore:
@@ -22,13 +104,13 @@ class EvaluationStore:
         self._file = workdir / PARTIAL_FILE
         # As they come back from JSON, where a tuple is a list.
         self._identity = json.loads(json.dumps(identity))
-        self._entries: dict[str, dict[str, Any]] = {}
+        self._entries: dict[str, Any] = {}
         try:
-            stored = json.loads(self._file.read_text(encoding="utf-8"))
-            if stored["identity"] == self._identity:
-                self._entries = stored["entries"]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # none, or not a whole one: everything is computed
+            stored = stored_json(self._file, _PARTIAL)
+            if stored is not None and stored["identity"] == self._identity:
+                self._entries = dict(stored["entries"])
+        except UnreadableError:
+            set_aside(self._file)  # not a whole one: everything is computed
 
     def get(self, name: str) -> dict[str, Any] | None:
         """The values of a group, and the seconds they took; None if it is not finished."""

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired
 
 import numpy as np
+import pydantic
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing_extensions import TypedDict
 
+from jvsc.runs.stored import UnreadableError, parsed, set_aside, stored_text
 from jvsc.runs.workdir import write_atomically
 
 if TYPE_CHECKING:
@@ -20,18 +23,44 @@ METRICS_FILE = "metrics.jsonl"
 Row = dict[str, Any]
 
 
+class _Logged(TypedDict):
+    """What every row has; the others' names are not looked at."""
+
+    __pydantic_config__ = pydantic.ConfigDict(extra="allow")  # type: ignore[misc]
+
+    epoch: int
+    loss: list[float | None]
+    nonzero_fraction: list[float | None]
+    validation_loss: NotRequired[list[float | None]]
+
+
+_ROW = pydantic.TypeAdapter(_Logged)
+
+
 def read_metrics(workdir: Path) -> list[Row]:
-    """Rows of metrics.jsonl; a last line cut short by a kill is left out."""
-    file = workdir / METRICS_FILE
-    if not file.exists():
-        return []
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    """The rows of metrics.jsonl that can be read; a last line cut short by a kill is left out."""
+    return read_log(workdir)[0]
+
+
+def read_log(workdir: Path) -> tuple[list[Row], str]:
+    """The rows of metrics.jsonl that can be read, and what is wrong with the others, or ""."""
+    try:
+        text = stored_text(workdir / METRICS_FILE) or ""
+    except UnreadableError as error:
+        return [], str(error)
+    rows: list[Row] = []
+    damage = ""
+    # Not `splitlines`, which knows more ends of a line than JSON does.
+    *lines, rest = text.split("\n")
+    for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+            rows.append(dict(parsed(line, _ROW)))
+        except UnreadableError as error:
+            damage = damage or f"line {number}: {error}"
+    # What a kill cuts short has no end of a line.
+    with suppress(UnreadableError):
+        rows += [dict(parsed(rest, _ROW))] if rest else []
+    return rows, damage
 
 
 class RunLog:
@@ -88,8 +117,20 @@ class RunLog:
 def open_log(
     workdir: Path, epoch: int, num_epochs: int, seeds: tuple[int, ...], console: Console
 ) -> Iterator[RunLog]:
-    """Opens the run's logs at `epoch`; rows of later epochs, which a kill left behind, go."""
-    rows = [row for row in read_metrics(workdir) if row["epoch"] <= epoch]
+    """Opens the run's logs at `epoch`; rows of later epochs, which a kill left behind, go.
+
+    Logs that cannot be read are told and put aside.
+    """
+    rows, damage = read_log(workdir)
+    events = workdir / "tensorboard"
+    unreadable = {workdir / METRICS_FILE: damage}
+    if not events.is_dir() and (events.exists() or events.is_symlink()):
+        unreadable[events] = "not a folder"
+    for path, reason in unreadable.items():
+        if reason:
+            text = f"{path} cannot be read ({reason}); it is put aside in {set_aside(path)}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+    rows = [row for row in rows if row["epoch"] <= epoch]
     write_atomically(workdir / METRICS_FILE, "".join(json.dumps(row) + "\n" for row in rows))
     columns = (
         TextColumn("epoch"),

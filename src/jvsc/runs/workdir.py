@@ -4,15 +4,21 @@ import errno
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
+
+import pydantic
 
 from jvsc.errors import UserError
 from jvsc.runs.config import Config, differences, make_config
+from jvsc.runs.stored import UnreadableError, stored_json
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
+_SETTINGS = pydantic.TypeAdapter(dict[str, Any])
 # What may change without being another run: evaluation, drawing, and who computes what.
 FREE_SECTIONS = ("eval", "fid", "output", "parallel")
 
@@ -24,7 +30,8 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the write's own error says more
+            temporary.unlink(missing_ok=True)
 
 
 def check_workdir(workdir: Path, config: Config) -> None:
@@ -93,13 +100,33 @@ def read_config(workdir: Path) -> Config:
     """
     file = workdir / CONFIG_FILE
     try:
-        return make_config(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        stored = stored_json(file, _SETTINGS)
+        if stored is not None:
+            return make_config(stored)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    except (UnreadableError, RecursionError) as error:
+        reason = str(error) if isinstance(error, UnreadableError) else "nested too deeply"
+        raise UserError(f"{file} is not readable ({reason}); restore it or start anew") from None
+    raise UserError(f"--workdir={workdir} holds no run (no {CONFIG_FILE}); train one first")
+
+
+def _lock_file(workdir: Path, flag: str) -> TextIO:
+    path = workdir / LOCK_FILE
+    try:
+        # Not blocking, lest a pipe in its place is waited for.
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise UserError(
-            f"--workdir={workdir} holds no run (no {CONFIG_FILE}); train one first"
+            f"{flag}={workdir} cannot be written ({path.name}: {error.strerror}); change its mode, "
+            "or go on with a copy"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{file} is not readable ({error}); restore it or start anew") from None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise UserError(f"{path} is not a regular file; remove it")
+    return os.fdopen(number, "r+")
 
 
 @contextmanager
@@ -111,9 +138,9 @@ def locked_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
       flag: what named it, for the message.
 
     Raises:
-      UserError: if another process holds it.
+      UserError: if another process holds it, or it cannot be written.
     """
-    with (workdir / LOCK_FILE).open("w") as file:
+    with _lock_file(workdir, flag) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

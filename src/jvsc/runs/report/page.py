@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from jvsc.runs.logs import METRICS_FILE
 from jvsc.runs.report.comparison import draw_curves, draw_distributions, draw_snr
 from jvsc.runs.report.measures import ROWS, mean_of, written
 from jvsc.runs.report.record import RunRecord
@@ -79,6 +80,9 @@ def remarks(runs: list[RunRecord]) -> list[str]:
     said: dict[str, list[str]] = {}
     for run in runs:
         for text in sorted(set(run.values("frechet_features"))):
+            said.setdefault(text, []).append(run.name)
+        if run.damage:
+            text = f"rows of {METRICS_FILE} that cannot be read are left out ({run.damage})"
             said.setdefault(text, []).append(run.name)
     if len(runs) == 1:
         return list(said)

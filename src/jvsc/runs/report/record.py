@@ -1,12 +1,15 @@
 """A finished run as a report sees it: the files in its workdir."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from jvsc.errors import UserError
-from jvsc.runs.logs import Row, read_metrics
+from jvsc.runs.evaluation_store import EVALUATION_FILE, read_evaluation
+from jvsc.runs.logs import Row, read_log
 from jvsc.runs.report.measures import published
+from jvsc.runs.workdir import read_config
 
 PICTURES = {
     "reconstructions.png": "Data and reconstructions",
@@ -28,6 +31,7 @@ class RunRecord(NamedTuple):
       rows: metrics.jsonl.
       pictures: captions and PNGs.
       published: the paper's values beside the run's.
+      damage: what is wrong with rows that could not be read.
     """
 
     name: str
@@ -36,6 +40,7 @@ class RunRecord(NamedTuple):
     rows: list[Row]
     pictures: dict[str, Path]
     published: dict[str, float]
+    damage: str = ""
 
     def values(self, name: str) -> list[Any]:
         """A measure's values, one a seed that has one."""
@@ -46,18 +51,35 @@ def read_record(workdir: Path) -> RunRecord:
     """Reads a run that has been evaluated.
 
     Raises:
-      UserError: if it has not been.
+      UserError: if it has not been, or what it left cannot be read.
     """
-    try:
-        settings = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-        report = json.loads((workdir / "evaluation.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    settings = read_config(workdir).model_dump()
+    report = read_evaluation(workdir)
+    if report is None:
         raise UserError(
-            f"{workdir} holds no evaluated run ({error}); "
+            f"{workdir} holds no evaluated run (no {EVALUATION_FILE}); "
             f"run `python -m jvsc.main --mode=evaluate --workdir={workdir}` first"
-        ) from None
+        )
     pictures = {
-        caption: workdir / name for name, caption in PICTURES.items() if (workdir / name).exists()
+        caption: workdir / name
+        for name, caption in PICTURES.items()
+        if (workdir / name).exists() or (workdir / name).is_symlink()
     }
-    rows = read_metrics(workdir)
-    return RunRecord(workdir.name, settings, report, rows, pictures, published(settings))
+    for picture in pictures.values():
+        _check_picture(picture)
+    rows, damage = read_log(workdir)
+    return RunRecord(workdir.name, settings, report, rows, pictures, published(settings), damage)
+
+
+def _check_picture(path: Path) -> None:
+    try:
+        if not path.is_file():
+            raise OSError("not a file")
+        with Image.open(path) as picture:
+            picture.load()
+            if picture.format != "PNG":
+                raise OSError(f"a {picture.format}")
+    except Exception as error:  # image readers raise almost anything
+        raise UserError(
+            f"{path} is not a readable PNG ({error}); remove it and evaluate the run again"
+        ) from None
