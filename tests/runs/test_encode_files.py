@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from jvsc.runs.factories import build_dataset, build_model
 from jvsc.runs.factories.models import build_infer
 from jvsc.runs.train import train
 from jvsc.runs.trained_model import Origin, TrainedModel, load
+from jvsc.runs.workdir import locked_workdir
 
 D, K, SMALL_BLOCK = 64, 24, 1
 QUIET = Console(quiet=True)
@@ -314,6 +316,46 @@ def test_a_mistake_in_the_output_is_one_line(mode, output, message, exported, tm
     assert message in told
     assert told.count("\n") == 1
     assert (tmp_path / "there.npz").read_bytes() == (tmp_path / "there.npy").read_bytes() == b"kept"
+
+
+@pytest.fixture
+def read_only(workdir, tmp_path):
+    """The run on a disk that cannot be written."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    if subprocess.run(["mount", "--bind", workdir, folder], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_run_that_cannot_be_written_is_used(read_only, workdir, data, tmp_path, capfd):
+    np.save(tmp_path / "x.npy", data)
+    files = [f"--input={tmp_path / 'x.npy'}", f"--output={tmp_path / 'codes.npz'}"]
+    assert run(["--mode=encode", f"--workdir={read_only}", *files]) == 0
+    expected = load(workdir).encode(data)
+    np.testing.assert_array_equal(sparse.load_npz(tmp_path / "codes.npz").toarray(), expected)
+    assert capfd.readouterr().err == ""
+    assert run(["--mode=evaluate", f"--workdir={read_only}"]) == EXIT_USER_ERROR
+    told = capfd.readouterr().err
+    assert "cannot be written (.lock: Read-only file system)" in told
+    assert told.count("\n") == 1
+
+
+def test_a_model_is_read_while_its_run_is_in_use_and_changes_nothing(workdir, data, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(workdir, copy)
+    for file in (copy / "checkpoints" / "2" / "state").rglob("d/*"):
+        file.write_bytes(b"")
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    assert (copy / ".lock").exists()
+    with locked_workdir(copy):
+        assert load(copy).origin == Origin(0, 1)  # of the checkpoint before the damaged one
+    after = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    assert after == before
 
 
 def test_a_missing_run_is_one_line(tmp_path, capsys):

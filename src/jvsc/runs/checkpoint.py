@@ -41,10 +41,13 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run: written beside training, each whole or not at all."""
 
-    def __init__(self, manager: ocp.CheckpointManager, folder: Path, unit: str):
+    def __init__(
+        self, manager: ocp.CheckpointManager, folder: Path, unit: str, reading: bool = False
+    ):
         self._manager = manager
         self._folder = folder
         self._unit = unit
+        self._reading = reading
 
     @property
     def latest(self) -> int | None:
@@ -84,7 +87,8 @@ class Checkpoints:
     ) -> Restored | None:
         """The newest checkpoint that is whole, in the shapes, types and places of `like`.
 
-        A damaged one is told, put aside in `damaged/`, and the one before it taken.
+        A damaged one is told, put aside in `damaged/` unless the checkpoints are only read, and the
+        one before it taken.
 
         Args:
           like: a state, or its shapes and where they go.
@@ -97,16 +101,19 @@ class Checkpoints:
         Raises:
           UserError: if there are checkpoints, but none that can be read.
         """
-        damaged = []
-        while (epoch := self.latest) is not None:
+        damaged: list[int] = []
+        while (epoch := self._newest_but(damaged)) is not None:
             restored = self._restore_whole(like, epoch)
             if isinstance(restored, Restored):
                 return restored
-            aside = self._put_aside(epoch)
+            if self._reading and not (self._folder / str(epoch)).exists():
+                self._manager.reload()  # a training that goes on has replaced it by a newer one
+                continue
             damaged.append(epoch)
+            place = "left" if self._reading else f"put aside in {self._put_aside(epoch)}"
             tell(
-                f"checkpoint of {self._unit} {epoch} is damaged ({restored}); it is put aside in "
-                f"{aside}, and the one before it is used"
+                f"checkpoint of {self._unit} {epoch} is damaged ({restored}); it is {place}, and "
+                "the one before it is used"
             )
         if damaged and required:
             raise UserError(
@@ -114,6 +121,10 @@ class Checkpoints:
                 f"{', '.join(map(str, damaged))}); restore one, or start in another workdir"
             )
         return None
+
+    def _newest_but(self, damaged: list[int]) -> int | None:
+        """The newest epoch with a checkpoint that is not known to be damaged."""
+        return max(set(self._manager.all_steps()) - set(damaged), default=None)
 
     def _restore_whole(self, like: TrainState, epoch: int) -> Restored | str:
         """The checkpoint of an epoch, or why it is damaged."""
@@ -131,6 +142,11 @@ class Checkpoints:
         if check not in (None, text_digest(record)):
             raise ValueError("its record is not the one that was written")
         if record.get("structure", structure(like)) != structure(like):
+            if record.get("version") == version("jvsc"):
+                raise UserError(
+                    f"the checkpoint of {self._unit} {epoch} in {self._folder} does not fit the "
+                    "run's settings and data; restore what was changed in the workdir"
+                )
             raise UserError(
                 f"the checkpoint of {self._unit} {epoch} in {self._folder} was written by jvsc "
                 f"{record.get('version')}, whose training state differs from {version('jvsc')}'s; "
@@ -206,12 +222,20 @@ def restore_unfinished(
 def drop_unfinished(workdir: Path) -> None:
     """Removes what `keep_unfinished` wrote."""
     if is_first_process():
-        shutil.rmtree(workdir / UNFINISHED, ignore_errors=True)
+        place = workdir / UNFINISHED
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
 
 
 @contextmanager
 def open_checkpoints(
-    workdir: Path, keep_last: int = 2, alone: bool = False, folder: str = CHECKPOINTS
+    workdir: Path,
+    keep_last: int = 2,
+    alone: bool = False,
+    folder: str = CHECKPOINTS,
+    reading: bool = False,
 ) -> Iterator[Checkpoints]:
     """Opens the run's checkpoints, and waits at the end until all are on disk.
 
@@ -222,13 +246,17 @@ def open_checkpoints(
       keep_last: how many of the newest stay.
       alone: whether this process opens them without the others that train with it.
       folder: where in the workdir.
+      reading: whether nothing in the workdir may change.
     """
 
     def rank(metrics: Any) -> float:
         return -metrics["validation_loss"]
 
+    hush_orbax()
     options = ocp.CheckpointManagerOptions(
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=not reading,
+        create=not reading,
+        read_only=reading,
         preservation_policy=AnyPreservationPolicy(
             [
                 LatestN(keep_last),
@@ -236,7 +264,6 @@ def open_checkpoints(
             ]
         ),
     )
-    hush_orbax()
     place = workdir.resolve() / folder
     if alone and jax.process_count() > 1:
         index = jax.process_index()
@@ -244,9 +271,16 @@ def open_checkpoints(
         options.multiprocessing_options = ocp.options.MultiprocessingOptions(
             primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"alone{index}"
         )
-    manager = ocp.CheckpointManager(place, options=options)
     try:
-        yield Checkpoints(manager, place, "epoch" if folder == CHECKPOINTS else "step")
+        manager = ocp.CheckpointManager(place, options=options)
+    except (NotADirectoryError, FileExistsError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{place} is no folder of checkpoints ({reason}); restore it, or remove it to begin"
+        ) from None
+    try:
+        unit = "epoch" if folder == CHECKPOINTS else "step"
+        yield Checkpoints(manager, place, unit, reading)
         manager.wait_until_finished()
     finally:
         manager.close()

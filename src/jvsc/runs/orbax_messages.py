@@ -17,9 +17,7 @@ def hush_orbax() -> None:
     """
     logging.getLogger("asyncio").disabled = True
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    logging.getLogger("absl").addFilter(
-        lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname
-    )
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
     hook = sys.unraisablehook
 
     def others(unraisable: Any) -> None:

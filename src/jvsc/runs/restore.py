@@ -35,7 +35,11 @@ def _on_one_process(leaf: jax.Array) -> Any:
 
 
 def restore_state(
-    config: Config, workdir: Path, num_features: int, tell: Callable[[str], None] = print
+    config: Config,
+    workdir: Path,
+    num_features: int,
+    tell: Callable[[str], None] = print,
+    reading: bool = False,
 ) -> tuple[Model, TrainState]:
     """A run's model and its newest checkpoint that is whole.
 
@@ -44,6 +48,7 @@ def restore_state(
       workdir: the run's.
       num_features: D.
       tell: hears of damaged checkpoints.
+      reading: whether nothing in the workdir may change, not even for a damaged checkpoint.
 
     Raises:
       UserError: if the run has no checkpoint yet, or none that can be read.
@@ -51,7 +56,7 @@ def restore_state(
     model = build_model(config, num_features)
     optimizer = build_optimizer(config, config.steps_per_epoch)
     template = jax.eval_shape(lambda: init_states(config.seeds, model, optimizer))
-    with open_checkpoints(workdir, alone=True) as checkpoints:
+    with open_checkpoints(workdir, alone=True, reading=reading) as checkpoints:
         restored = checkpoints.restore_newest(on_one_device(template), tell)
         if restored is None:
             raise UserError(f"--workdir={workdir} has no checkpoint yet; train the run first")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from jvsc.data import Dataset
@@ -28,7 +29,7 @@ from jvsc.runs.divergence import read_divergences
 from jvsc.runs.factories import build_dataset, build_model
 from jvsc.runs.factories.models import build_nonzero_infer_chunk
 from jvsc.runs.restore import restore_state, seed_variables
-from jvsc.runs.workdir import CONFIG_FILE, locked_workdir, read_config
+from jvsc.runs.workdir import CONFIG_FILE, read_config
 from jvsc.training.state import initial_variables
 
 MODEL_FILE = "model.safetensors"
@@ -216,12 +217,11 @@ def load(path: str | os.PathLike[str], seed: int | None = None) -> TrainedModel:
         one that it holds.
 
     Returns:
-      The model; of a workdir, after its newest whole checkpoint (damaged ones are put aside).
+      The model; of a workdir, after its newest whole checkpoint. The workdir is only read, also
+      while it is trained.
 
     Raises:
-      UserError: if there is no model, it cannot be read, it does not have that seed, or another
-        process uses the workdir.
-      OSError: if a workdir cannot be written, for it is locked meanwhile.
+      UserError: if there is no model, it cannot be read, or it does not have that seed.
     """
     folder = Path(path).expanduser()
     return load_with(read_config(folder), folder, seed)
@@ -231,12 +231,15 @@ def load_with(config: Config, folder: Path, seed: int | None = None) -> TrainedM
     """`load` with settings in which those of an evaluation may differ from the stored ones."""
     if (folder / MODEL_FILE).is_file():
         return _load_exported(config, folder, seed)
-    with locked_workdir(folder):
-        index = _seed_index(config, folder, seed)
-        num_features, normalisation = _data_format(config, folder)
-        _, state = restore_state(config, folder, num_features)
+    index = _seed_index(config, folder, seed)
+    num_features, normalisation = _data_format(config, folder)
+    _, state = restore_state(config, folder, num_features, _warn, reading=True)
     origin = Origin(config.seeds[index], int(state.step[index]) // config.steps_per_epoch)
     return TrainedModel(config, num_features, *seed_variables(state, index), normalisation, origin)
+
+
+def _warn(text: str) -> None:
+    print(f"jvsc: {text}", file=sys.stderr)
 
 
 def _seed_index(config: Config, workdir: Path, seed: int | None) -> int:
@@ -255,14 +258,29 @@ def _data_format(config: Config, workdir: Path) -> tuple[int, Normalisation | No
     """D, and how the run's data were normalised."""
     if config.data.name in ARCHITECTURES:
         return int(np.prod(ARCHITECTURES[config.data.name].shape)), None
-    try:
-        with safe_open(workdir / NORMALISATION_FILE, "numpy") as file:
-            found = Normalisation(file.get_tensor("mean"), file.get_tensor("scale"))
-    except (OSError, SafetensorError):
-        # A run of an earlier version, or one that lost the file: its data tell.
+    found = _stored_normalisation(workdir / NORMALISATION_FILE)
+    is_patches = config.data.name == "patches"
+    if found is None or (is_patches and len(found.mean) != config.data.patch_size**2):
+        # A run of an earlier version, or one whose file is lost or damaged: its data tell.
         dataset = build_dataset(config)
         return dataset.train.shape[1], dataset.normalisation
     return len(found.mean), found
+
+
+def _stored_normalisation(file: Path) -> Normalisation | None:
+    """What `write_normalisation` wrote; None if it is not there, or not as it was written."""
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, "numpy") as opened:
+            found = Normalisation(opened.get_tensor("mean"), opened.get_tensor("scale"))
+    except Exception:  # whatever a damaged file makes a reader raise
+        return None
+    fits = found.mean.ndim == 1 and found.mean.shape == found.scale.shape and len(found.mean)
+    if not fits or any(array.dtype != np.float32 for array in found):
+        return None
+    whole = np.isfinite(found.mean).all() and np.isfinite(found.scale).all()
+    return found if whole and (found.scale > 0).all() else None
 
 
 def write_normalisation(dataset: Dataset, workdir: Path) -> None:
@@ -282,8 +300,11 @@ def _load_exported(config: Config, folder: Path, seed: int | None) -> TrainedMod
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         num_features = int(told["num_features"])
         origin = Origin(int(told["seed"]), int(told["epoch"]))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error}); export the model again") from None
+        if num_features < 1:
+            raise ValueError(f"num_features is {num_features}")
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{file} cannot be read ({reason}); export the model again") from None
     if seed not in (None, origin.seed):
         raise UserError(f"--seed={seed}: {folder} holds seed {origin.seed} only; leave it out")
     model = build_model(config, num_features)
