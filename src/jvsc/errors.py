@@ -1,7 +1,11 @@
 """What goes wrong for a reason the user can mend."""
 
+import signal
+
 # EX_TEMPFAIL: nothing is wrong with the run, and the same command goes on with it.
 EXIT_INTERRUPTED = 75
+# What shells give a command that Ctrl-C ends.
+EXIT_CTRL_C = 128 + signal.SIGINT
 
 
 class UserError(ValueError):
@@ -12,5 +16,20 @@ class DivergenceError(RuntimeError):
     """A training loss that became non-finite; its message names the step and the term."""
 
 
-class InterruptedRunError(RuntimeError):
-    """SIGTERM ended a run in good order; its message says what is kept."""
+class InterruptedRunError(BaseException):
+    """SIGTERM or Ctrl-C ended a run in good order; its message says what is kept.
+
+    As `KeyboardInterrupt` it is no `Exception`, which whoever reads damaged files catches.
+
+    Attributes:
+      exit_code: of a command that it ends.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGTERM):
+        super().__init__(message)
+        self.exit_code: int = exit_code_of(number)
+
+
+def exit_code_of(number: int) -> int:
+    """The exit code of a command that a signal ends in good order."""
+    return EXIT_CTRL_C if number == signal.SIGINT else EXIT_INTERRUPTED

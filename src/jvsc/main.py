@@ -1,29 +1,31 @@
 """The command: runs trained, evaluated or compared; known mistakes become one line."""
 
 import errno
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from rich.console import Console
-from rich.table import Table
+from jvsc.runs.startup import importing
 
-from jvsc.data import Dataset
-from jvsc.errors import EXIT_INTERRUPTED, DivergenceError, InterruptedRunError, UserError
-from jvsc.runs.checkpoint import CHECKPOINTS
-from jvsc.runs.commandline import MODEL_MODES, USAGE, Command, parse
-from jvsc.runs.config import Config
-from jvsc.runs.divergence import describe, read_divergences
-from jvsc.runs.factories import build_dataset
-from jvsc.runs.interruption import immediate_interruption
-from jvsc.runs.processes import is_first_process, start_processes
-from jvsc.runs.report.measures import ROWS, written
-from jvsc.runs.train import train
-from jvsc.runs.workdir import locked_workdir
+with importing(is_command=__name__ == "__main__"):
+    from rich.console import Console
+    from rich.table import Table
+
+    from jvsc.data import Dataset
+    from jvsc.errors import DivergenceError, InterruptedRunError, UserError
+    from jvsc.runs.checkpoint import CHECKPOINTS
+    from jvsc.runs.commandline import MODEL_MODES, USAGE, Command, parse
+    from jvsc.runs.config import Config
+    from jvsc.runs.divergence import describe, read_divergences
+    from jvsc.runs.factories import build_dataset
+    from jvsc.runs.interruption import end, immediate_interruption
+    from jvsc.runs.processes import check_devices, is_first_process, start_processes
+    from jvsc.runs.report.measures import ROWS, written
+    from jvsc.runs.train import train
+    from jvsc.runs.workdir import locked_workdir
 
 # What a training does not need is imported by what does, so that it starts sooner.
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ EXIT_USER_ERROR, EXIT_DIVERGED = 2, 3
 EXIT_CODES: dict[type, int] = {
     UserError: EXIT_USER_ERROR,
     DivergenceError: EXIT_DIVERGED,
-    InterruptedRunError: EXIT_INTERRUPTED,
 }
 
 
@@ -65,16 +66,19 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     if command.mode == "compare":
         return compare(command.workdirs, command.workdir, console)
     if command.mode in MODEL_MODES:
+        check_devices()
         return use_model(command, console)
     config, workdir = command.config, command.workdir
     with told_if_full(workdir):
         if command.mode == "evaluate":
+            check_devices()
             return evaluate(config, workdir, None, console)
         if config.eval.only_nonzeros:
             from jvsc.evaluation.nonzero_draws import require_numba
 
             require_numba()  # now, not when the training is done
         start_processes(command.distributed)
+        check_devices()
         if not is_first_process():
             train(config, workdir, Console(quiet=True))
             return 0
@@ -166,12 +170,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return guarded(execute, sys.argv[1:] if arguments is None else arguments)
 
 
+def main() -> NoReturn:
+    """What `jvsc` starts: like `run`, but ends the process."""
+    end(run())
+
+
 def guarded(command: Callable[[Sequence[str], Console], int], arguments: Sequence[str]) -> int:
     """Runs a command of a command line; known mistakes become one line on standard error."""
     errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
         with immediate_interruption():
             return command(arguments, Console())
+    except InterruptedRunError as interruption:
+        errors.print(f"jvsc: {interruption}")
+        return interruption.exit_code
     except Exception as error:
         code = EXIT_CODES.get(type(error))
         message = str(error)
@@ -227,6 +239,4 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 if __name__ == "__main__":
-    # TensorFlow's and XLA's start-up notes are not about the user's run.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.exit(run())
+    main()

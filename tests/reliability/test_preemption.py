@@ -14,14 +14,15 @@ from test_train import stored_state, without_times
 
 import jvsc.runs.train
 from jvsc.errors import EXIT_INTERRUPTED, InterruptedRunError
+from jvsc.main import guarded
 from jvsc.runs.checkpoint import UNFINISHED
-from jvsc.runs.interruption import Pace, deferred_interruption
+from jvsc.runs.interruption import Pace, deferred_interruption, immediate_interruption
 from jvsc.runs.logs import read_metrics
 from jvsc.runs.train import train
 
 
-def signalled_after(monkeypatch, steps):
-    """A SIGTERM arrives as soon as this process has run so many steps more, one at a time."""
+def signalled_after(monkeypatch, steps, number=signal.SIGTERM):
+    """A signal arrives as soon as this process has run so many steps more, one at a time."""
     make_feed, left = jvsc.runs.train.make_feed, [steps]
     monkeypatch.setattr(Pace, "learn", lambda *_: None)
 
@@ -32,7 +33,7 @@ def signalled_after(monkeypatch, steps):
             result = feed.run_steps(states, metrics, place, count)
             before, left[0] = left[0], left[0] - count
             if before > 0 >= left[0]:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
                 time.sleep(0.2)  # the thread that counts signals is another
             return result
 
@@ -64,6 +65,95 @@ def test_a_run_interrupted_within_epochs_ends_bit_identical(tmp_path, monkeypatc
     assert without_times(whole) == without_times(cut)
     assert not (tmp_path / "cut" / UNFINISHED).exists()
     print(f"interrupted after steps {stopped}: bit-identical")
+
+
+def test_ctrl_c_ends_a_run_as_sigterm_does(tmp_path, monkeypatch):
+    config = small_config(num_epochs=2)
+    train(config, tmp_path / "whole")
+    signalled_after(monkeypatch, 7, signal.SIGINT)
+    with pytest.raises(InterruptedRunError, match="ended by Ctrl-C after step 7, which") as told:
+        train(config, tmp_path / "cut")
+    assert told.value.exit_code == 130
+    monkeypatch.undo()
+    train(config, tmp_path / "cut")
+    assert_trees_equal(*(stored_state(config, tmp_path / name)[0] for name in ("whole", "cut")))
+
+
+def test_ctrl_c_within_what_catches_errors_ends_the_command(monkeypatch, capsys):
+    """Whoever reads damaged files catches every `Exception`."""
+
+    def execute(arguments, console):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except Exception:
+            return 0
+
+    before = signal.getsignal(signal.SIGINT)
+    assert guarded(execute, []) == 130
+    assert capsys.readouterr().err == "jvsc: ended by Ctrl-C; the same command goes on with it\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_command_that_ignores_ctrl_c_goes_on_ignoring_it():
+    """As one in the background of a shell's script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with immediate_interruption(), deferred_interruption():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+STARTING = """
+import sys
+from jvsc.runs.startup import importing
+with importing(is_command=True):
+    print("ready", flush=True)
+    for _ in range(10**9): pass
+"""
+
+
+def test_ctrl_c_while_a_command_starts_says_nothing():
+    command = [sys.executable, "-c", STARTING]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "")
+        assert process.returncode == 130
+
+
+# Compiles for seconds, in which XLA looks for signals.
+COMPILING = """
+import sys
+from rich.console import Console
+from jvsc.main import guarded
+from jvsc.runs.interruption import end
+import jax, jax.numpy as jnp
+def execute(arguments, console):
+    def f(x):
+        for i in range(400):
+            x = jnp.sin(x @ x) + i
+        return x
+    print("ready", flush=True)
+    for n in range(40): jax.jit(lambda x: f(x) + n)(jnp.ones((3, 3))).block_until_ready()
+    return 0
+end(guarded(execute, []))
+"""
+
+
+def test_ctrl_c_within_the_compiler_is_one_line_and_no_crash():
+    command, pipe = [sys.executable, "-c", COMPILING], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.7)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=120)
+    assert told == "jvsc: ended by Ctrl-C; the same command goes on with it\n"
+    assert process.returncode == 130
 
 
 @pytest.mark.slow
@@ -134,17 +224,20 @@ with deferred_interruption():
 """
 
 
-def test_a_second_signal_ends_a_process_within_its_compiled_program():
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, EXIT_INTERRUPTED), (signal.SIGINT, 130)]
+)
+def test_a_second_signal_ends_a_process_within_its_compiled_program(number, code):
     command = [sys.executable, "-c", IN_A_PROGRAM]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(1)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         time.sleep(1)
         assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == EXIT_INTERRUPTED
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
 
 
 def test_signals_are_given_back():

@@ -172,6 +172,29 @@ def test_a_second_process_on_a_workdir_is_refused_and_changes_nothing(tmp_path, 
     assert json.loads((tmp_path / "config.json").read_text())["eval"]["chunk"] == 1000
 
 
+# What the environment asks of JAX
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JAX_PLATFORMS", "cuda"),
+        ("JAX_PLATFORMS", "none"),
+        ("JAX_NUM_CPU_DEVICES", "x"),
+        ("JAX_ENABLE_X64", "perhaps"),
+    ],
+)
+def test_an_environment_that_jax_refuses_is_named_in_one_line(name, value, tmp_path):
+    line = [sys.executable, "-m", "jvsc.main", *arguments(tmp_path)]
+    given = {**os.environ, name: value}
+    told = subprocess.run(line, env=given, capture_output=True, text=True)
+    assert told.returncode == EXIT_USER_ERROR
+    assert told.stderr.startswith("jvsc: ")
+    assert name.lower() in told.stderr.lower()
+    assert told.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 # Clock and language
 
 

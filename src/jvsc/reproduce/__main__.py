@@ -1,11 +1,10 @@
 """`python -m jvsc.reproduce`: see `jvsc.reproduce.command`."""
 
-import os
-import sys
+from jvsc.runs.interruption import end
+from jvsc.runs.startup import importing
 
-from jvsc.reproduce.command import run
+with importing(is_command=__name__ == "__main__"):
+    from jvsc.reproduce.command import run
 
 if __name__ == "__main__":
-    # TensorFlow's and XLA's start-up notes are not about the user's run.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.exit(run())
+    end(run())

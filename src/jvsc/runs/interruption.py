@@ -1,23 +1,42 @@
-"""SIGTERM, which clusters send before they take a machine away: finish, keep, exit; or at once."""
+"""SIGTERM, which clusters send before they take a machine away, and Ctrl-C: finish, keep, exit.
 
+Python's own answer to Ctrl-C is an exception at any place. Raised within XLA's compiler it lives on
+in native code, which lets go of it when Python is gone already: a segmentation fault.
+"""
+
+import atexit
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
-from jvsc.errors import EXIT_INTERRUPTED, InterruptedRunError
+from jvsc.errors import EXIT_CTRL_C, EXIT_INTERRUPTED, InterruptedRunError, exit_code_of
 
 # Steps run between two looks at whether to stop last about so long.
 SEGMENT_SECONDS = 5.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """Whether this process has been asked to end."""
+    """Whether this process has been asked to end, and by which signal."""
 
     asked = False
+    number: int = signal.SIGTERM
+
+    def error(self, what_is_kept: str) -> InterruptedRunError:
+        """What ends the run."""
+        text = f"ended by {name_of(self.number)} {what_is_kept}"
+        return InterruptedRunError(text, self.number)
+
+
+def name_of(number: int) -> str:
+    """What users call a signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 class Pace:
@@ -38,7 +57,7 @@ class Pace:
 
 @contextmanager
 def deferred_interruption() -> Iterator[Interruption]:
-    """Within it a first SIGTERM only sets `asked`; a second one ends the process at once.
+    """Within it a first SIGTERM or Ctrl-C only sets `asked`; a second ends the process at once.
 
     Outside the main thread, where signals cannot be caught, nothing changes.
     """
@@ -52,12 +71,13 @@ def deferred_interruption() -> Iterator[Interruption]:
     # A thread, since Python's own handlers wait until the main thread leaves a compiled program.
     def watch() -> None:
         while received := reading.recv(64):
-            for _ in range(received.count(signal.SIGTERM)):
-                if interruption.asked:
-                    os._exit(EXIT_INTERRUPTED)
-                interruption.asked = True
+            for number in received:
+                if number in SIGNALS and interruption.asked:
+                    os._exit(exit_code_of(number))
+                if number in SIGNALS:
+                    interruption.number, interruption.asked = number, True
 
-    watcher = threading.Thread(target=watch, name="SIGTERM", daemon=True)
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
     watcher.start()
     with reading, _handling(lambda number, frame: None):
         before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
@@ -71,12 +91,15 @@ def deferred_interruption() -> Iterator[Interruption]:
 
 @contextmanager
 def immediate_interruption() -> Iterator[None]:
-    """Within it a SIGTERM ends what is being done by an `InterruptedRunError`."""
+    """Within it SIGTERM or Ctrl-C ends what is being done by an `InterruptedRunError`."""
 
     def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise InterruptedRunError("ended by SIGTERM; the same command goes on with it")
+        del frame
+        for each in SIGNALS:
+            signal.signal(each, end_at_once)
+        raise InterruptedRunError(
+            f"ended by {name_of(number)}; the same command goes on with it", number
+        )
 
     with _handling(handle):
         yield
@@ -87,8 +110,27 @@ def _handling(handle: signal.Handlers | object) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, handle)  # type: ignore[arg-type]
+    # A command in the background of a shell's script ignores Ctrl-C, and goes on doing so.
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heeded}  # type: ignore[arg-type]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_at_once(number: int, frame: FrameType | None = None) -> NoReturn:
+    """A handler that ends the process without a word."""
+    del frame
+    os._exit(exit_code_of(number))
+
+
+def end(code: int) -> NoReturn:
+    """Ends a command; without Python's own end if a signal ended it (see above)."""
+    if code in (EXIT_INTERRUPTED, EXIT_CTRL_C):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from jvsc.data import Dataset
-from jvsc.errors import DivergenceError, InterruptedRunError
+from jvsc.errors import DivergenceError
 from jvsc.evaluation.inference import inference_key, make_validate
 from jvsc.model.model import Model, StepMetrics
 from jvsc.runs.checkpoint import Checkpoints, Restored, keep_unfinished
@@ -144,9 +144,9 @@ class Loop:
             stop, steps = agree(interruption.asked, wanted)
             if stop:
                 self._keep()
-                raise InterruptedRunError(
-                    f"ended by SIGTERM after step {self.epoch * num_steps + now.place}, which is "
-                    "kept; the same command goes on from it"
+                raise interruption.error(
+                    f"after step {self.epoch * num_steps + now.place}, which is kept; the same "
+                    "command goes on from it"
                 )
             if not steps:
                 return

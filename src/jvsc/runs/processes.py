@@ -69,6 +69,26 @@ def start_processes(asked: bool) -> None:
     signal.signal(signal.SIGTERM, handler)
 
 
+def check_devices() -> None:
+    """Refuses an environment in which JAX finds nothing to compute on.
+
+    Raises:
+      UserError: naming the variable that asks for what is not there.
+    """
+    try:
+        jax.devices()
+    except Exception as error:  # a backend may raise anything, an AssertionError among others
+        reason = (str(error).strip() or "no such device").splitlines()[0][:200]
+        asked = {
+            n: os.environ[n] for n in ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES") if n in os.environ
+        }
+        given = " ".join(f"{name}={value}" for name, value in asked.items()) or "this machine"
+        raise UserError(
+            f"{given}: JAX finds no device to compute on ({reason}); leave JAX_PLATFORMS out or "
+            "set it to cpu, or install JAX for the device"
+        ) from None
+
+
 def _several_announced() -> bool:
     """Whether the environment speaks of several processes of this very command."""
     step = os.environ.get("SLURM_STEP_NUM_TASKS", "1")

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from jvsc.data import Dataset
-from jvsc.errors import InterruptedRunError
 from jvsc.model.model import Model
 from jvsc.runs.checkpoint import Checkpoints, drop_unfinished, open_checkpoints, restore_unfinished
 from jvsc.runs.config import Config
@@ -51,8 +50,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     """Trains a run, or continues it from its newest checkpoint, to the end.
 
     Several processes train it together: each calls this with the same arguments. The first one
-    writes what is not a checkpoint. A SIGTERM to one of them ends all in good order, after the
-    steps in hand (see `Pace`).
+    writes what is not a checkpoint. A SIGTERM or Ctrl-C to one of them ends all in good order,
+    after the steps in hand (see `Pace`).
 
     Args:
       config: the run's settings.
@@ -65,7 +64,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     Raises:
       UserError: if the data or the workdir do not serve.
       DivergenceError: if a loss becomes non-finite where that is not an expected result.
-      InterruptedRunError: after a SIGTERM; the same call goes on where it ended.
+      InterruptedRunError: after a SIGTERM or Ctrl-C; the same call goes on where it ended.
     """
     console = console or Console()
     check_workdir(workdir, config)
@@ -92,9 +91,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 loop.run_epoch(log, interruption)
             stop, _ = agree(interruption.asked, 0)
         if stop:
-            raise InterruptedRunError(
-                "ended by SIGTERM; the training is done, and the same command goes on with its "
-                "evaluation"
+            raise interruption.error(
+                "when the training was done; the same command goes on with its evaluation"
             )
         drop_unfinished(workdir)
         return Trained(loop.state, dataset)
