@@ -201,7 +201,7 @@ MISTAKES = {
     r"in image \[4\]": lambda tmp: save_mat(tmp / "d.mat", with_nan()),
     "smaller than a patch": lambda tmp: save_mat(tmp / "e.mat", noise_images(5, 20)),
     "at least two": lambda tmp: save_mat(tmp / "f.mat", noise_images(count=1)),
-    "no image in this folder": str,
+    "file in this folder": str,
 }
 
 

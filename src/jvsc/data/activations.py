@@ -1,11 +1,10 @@
 """Activations of a deep network: any [N, D] array, in one file or in shards."""
 
-from pathlib import Path
-
 import numpy as np
 
 from jvsc.data.dataset import Dataset
 from jvsc.data.normalisation import Normalisation, normalisation_by
+from jvsc.data.paths import span, user_path
 from jvsc.data.rows import Rows, open_rows
 from jvsc.errors import UserError
 
@@ -39,7 +38,7 @@ def load_activations(path: str, *, num_train: int, num_validation: int) -> Datas
             "data.path is missing; give a .npy or .safetensors file of activations [N, D], or a "
             "folder of such"
         )
-    rows, files = open_rows(Path(path).expanduser(), "data.path")
+    rows, files = open_rows(user_path(path, "data.path"), "data.path")
     if len(rows) < num_train + num_validation:
         raise UserError(
             f"data.path={path} has {len(rows):,} rows, fewer than data.num_train={num_train:,} and "
@@ -54,7 +53,7 @@ def load_activations(path: str, *, num_train: int, num_validation: int) -> Datas
         validation,
         (rows.shape[1],),
         f"{num_train:,} + {num_validation:,} activations of {rows.shape[1]:,} dimensions ({path}, "
-        f"{len(files)} file{'s' * (len(files) > 1)}), mean 0, mean squared norm {rows.shape[1]:,}",
+        f"{span(files)}), mean 0, mean squared norm {rows.shape[1]:,}",
         *normalisation,
         signed=True,
     )

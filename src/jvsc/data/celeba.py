@@ -12,6 +12,7 @@ from PIL import Image
 
 from jvsc.data.dataset import Dataset, Labels
 from jvsc.data.image_cache import CachedImages, Progress, Recipe, cached_images
+from jvsc.data.paths import user_path, what_lies
 from jvsc.data.prepared import EncodedImages, fingerprint, prepared_images
 from jvsc.errors import UserError
 
@@ -22,6 +23,8 @@ CROP = 140
 PARTITIONS = ("0", "1")
 PARTITION_FILE = "list_eval_partition.txt"
 ATTRIBUTE_FILE = "list_attr_celeba.txt"
+# Kaggle's copy has these instead, and the folder of images within one of the same name.
+PARTITION_TABLE, ATTRIBUTE_TABLE = "list_eval_partition.csv", "list_attr_celeba.csv"
 IMAGE_FOLDER = "img_align_celeba"
 # How many corrupt images the description names.
 NAMED = 5
@@ -60,14 +63,14 @@ def load_celeba(
       UserError: for data that are missing or too few, or a cache that cannot be written.
     """
     if path:
-        source = Path(path).expanduser()
+        source = user_path(path, "data.path")
         splits = folder_faces(source)
         attributes = folder_attributes(source)
     else:
         source = "tensorflow-datasets"
         splits = prepared_faces(tfds_dir)
         attributes = prepared_attributes(splits)
-    folder = Path(cache_dir).expanduser() if cache_dir else default_cache()
+    folder = user_path(cache_dir, "data.cache_dir") if cache_dir else default_cache()
     caches = []
     counts = {"train": num_train, "validation": num_validation}
     for split, (name, count) in zip(splits, counts.items(), strict=True):
@@ -117,15 +120,19 @@ def cached_names(split: EncodedImages, cache: CachedImages, count: int) -> list[
 
 def folder_attributes(folder: Path) -> ReadAttributes | None:
     """How the attributes of images in the official folder are read, if it has the file."""
-    file = folder / ATTRIBUTE_FILE
-    if not file.is_file():
+    found = [folder / name for name in (ATTRIBUTE_FILE, ATTRIBUTE_TABLE)]
+    file = next((file for file in found if file.is_file()), None)
+    if file is None:
         return None
+    is_table = file.name == ATTRIBUTE_TABLE
 
     def read(split: int, images: list[str]) -> tuple[tuple[str, ...], Bool[np.ndarray, "N A"]]:
         del split
-        lines = file.read_text().splitlines()[1:]
-        names = tuple(lines[0].split()) if lines else ()
-        rows = {words[0]: words[1:] for words in map(str.split, lines[1:]) if words}
+        lines = list(map(in_words, file.read_text().splitlines()))
+        # The file begins with a number of lines, the table with the name of the images' column.
+        lines = lines if is_table else lines[1:]
+        names = tuple(lines[0][is_table:]) if lines else ()
+        rows = {words[0]: words[1:] for words in lines[1:] if words}
         bad = next((n for n in images if len(rows.get(n, ())) != len(names)), None)
         if bad is not None or not names:
             raise UserError(
@@ -175,32 +182,49 @@ def folder_faces(folder: Path) -> list[EncodedImages]:
     Raises:
       UserError: if the folder has no list or no images.
     """
+    file = folder / PARTITION_FILE
+    if not file.is_file() and (folder / PARTITION_TABLE).is_file():
+        file = folder / PARTITION_TABLE
+    images = folder / IMAGE_FOLDER
+    if (images / IMAGE_FOLDER).is_dir():
+        images = images / IMAGE_FOLDER
     try:
-        lines = (folder / PARTITION_FILE).read_text().splitlines()
-        there = set(os.listdir(folder / IMAGE_FOLDER))
+        if not file.is_file():
+            raise OSError(f"no {file.name} there")
+        lines = file.read_text().splitlines()
+        there = set(os.listdir(images))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"data.path={folder}: give a folder with {PARTITION_FILE} and {IMAGE_FOLDER}/ ({error})"
+            f"{what_lies(folder)}"
         ) from None
     listed: dict[str, list[str]] = {"0": [], "1": [], "2": []}
-    for number, words in enumerate(map(str.split, lines), start=1):
+    for number, words in enumerate(map(in_words, lines), start=1):
+        if number == 1 and words == ["image_id", "partition"]:
+            continue
         if len(words) != 2 or words[1] not in listed:
             raise UserError(
-                f"{folder / PARTITION_FILE}, line {number}: must be an image and 0, 1 or 2, as in "
-                "'000001.jpg 0'"
+                f"{file}, line {number}: must be an image and 0, 1 or 2, as in '000001.jpg 0'"
             )
         listed[words[1]].append(words[0])
     splits = []
     for partition in PARTITIONS:
         names = [name for name in listed[partition] if name in there]
-        files = [folder / IMAGE_FOLDER / name for name in names]
+        files = [images / name for name in names]
         absent = len(listed[partition]) - len(names)
         splits.append(EncodedImages(names, partial(read_file, files), fingerprint(files), absent))
     return splits
 
 
+def in_words(line: str) -> list[str]:
+    """What stands between a line's commas or spaces."""
+    return line.replace(",", " ").split()
+
+
 def read_file(files: list[Path], index: int) -> bytes:
     """The bytes of one of the files."""
+    if not files[index].is_file():
+        raise OSError("no file")  # a pipe would be waited for
     return files[index].read_bytes()
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jvsc.data.dataset import Dataset, Labels
 from jvsc.data.idx import read_idx_images, read_idx_labels
+from jvsc.data.paths import user_path, what_lies
 from jvsc.data.prepared import EncodedImages, prepared_images
 from jvsc.errors import UserError
 
@@ -60,7 +61,7 @@ def load_fashion_mnist(
       UserError: for data that are missing, damaged, or fewer than asked; see the message.
     """
     if path:
-        source = Path(path).expanduser()
+        source = user_path(path, "data.path")
     elif all(_idx_file(DEBIAN_FOLDER, name) for name in IDX_FILES):
         source = DEBIAN_FOLDER
     else:
@@ -102,7 +103,9 @@ def read_folder(folder: Path) -> tuple[Images, ReadClasses | None]:
     for name in IDX_FILES:
         file = _idx_file(folder, name)
         if file is None:
-            raise UserError(f"data.path={folder}: no {name} or {name}.gz in this folder")
+            raise UserError(
+                f"data.path={folder}: no {name} or {name}.gz in this folder{what_lies(folder)}"
+            )
         images = read_idx_images(file)
         if images.shape[1:] != SHAPE[:2]:
             height, width = images.shape[1:]
@@ -129,7 +132,11 @@ def read_classes(file: Path, count: int) -> UInt8[np.ndarray, " N"]:
 
 
 def _idx_file(folder: Path, name: str) -> Path | None:
-    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+    """The file of a name, in one of its spellings, gzipped or not; as torchvision lays it too."""
+    places = [folder, folder / "raw", folder / "FashionMNIST" / "raw"]
+    spellings = [name, name.replace("-idx", ".idx")]
+    files = [place / f"{n}{end}" for place in places for n in spellings for end in ("", ".gz")]
+    return next((file for file in files if file.is_file()), None)
 
 
 def read_prepared(tfds_dir: str) -> tuple[Images, ReadClasses]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from jvsc.data.dataset import Dataset, standardise
+from jvsc.data.paths import data_files, user_path
 from jvsc.data.whitening import as_grey, whiten
 from jvsc.errors import UserError
 
@@ -18,7 +19,10 @@ from jvsc.errors import UserError
 Images = Sequence[Float[np.ndarray, "_ _"]]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
 # Pillow's modes whose pixels are grey levels or colours as they stand.
-PLAIN_MODES = ("L", "RGB", "RGBA", "I;16", "F")
+PLAIN_MODES = ("L", "RGB", "RGBA", "F")
+# Grey levels of more than a byte, as Pillow names them: of a PGM, a PNG, a TIFF of either order.
+DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+DEEP_WHITE = 65535
 
 
 def _of_scikit_learn(name: str) -> np.ndarray:
@@ -53,7 +57,7 @@ def mat_images(path: Path) -> Images:
     Raises:
       UserError: if the file is missing, unreadable, or holds no such array of finite numbers.
     """
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"data.path={path}: there is no such file")
     try:
         images = scipy.io.loadmat(path, variable_names=["IMAGES"]).get("IMAGES")
@@ -76,25 +80,38 @@ def mat_images(path: Path) -> Images:
     return [images[:, :, index].astype(np.float64) for index in range(images.shape[2])]
 
 
-def folder_images(path: Path) -> Images:
-    """Every image file of a folder, in the order of their names, turned grey and whitened.
+def grey_levels(picture: Image.Image) -> Float[np.ndarray, "H W"]:
+    """A picture of any depth as grey levels: in [0, 1], or a float picture's own."""
+    if picture.mode in DEEP_MODES:
+        return np.asarray(picture).astype(np.float64) / DEEP_WHITE
+    plain = picture if picture.mode in PLAIN_MODES else picture.convert("RGB")
+    return as_grey(np.asarray(plain))
+
+
+def folder_images(path: Path, smallest: int = 1) -> Images:
+    """Every image file of a folder, in natural order, turned grey and whitened.
+
+    Args:
+      path: the folder; hidden files in it are no images.
+      smallest: the least height and width.
 
     Raises:
-      UserError: if the folder has no image, or one of them cannot be read.
+      UserError: if the folder has no image, or one of them cannot be read or is too small.
     """
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise UserError(f"data.path={path}: no image in this folder ({' '.join(IMAGE_SUFFIXES)})")
     images = []
-    for file in files:
+    for file in data_files(path, IMAGE_SUFFIXES, "data.path"):
         try:
             with Image.open(file) as picture:
-                plain = picture if picture.mode in PLAIN_MODES else picture.convert("RGB")
-                grey = as_grey(np.asarray(plain))
+                grey = grey_levels(picture)
         except Exception as error:  # image readers raise almost anything
             raise UserError(f"data.path={path}: {file.name} is not readable ({error})") from None
         if not np.isfinite(grey).all():
             raise UserError(f"data.path={path}: NaN or infinite pixels in {file.name}; remove it")
+        if min(grey.shape) < smallest:
+            raise UserError(
+                f"data.path={path}: {file.name} is {grey.shape[0]}x{grey.shape[1]}, smaller than a "
+                f"patch of {smallest}x{smallest}; remove it, or lower data.patch_size"
+            )
         images.append(whiten(grey))
     return images
 
@@ -190,11 +207,11 @@ def load_patches(
     Raises:
       UserError: for data that is missing, damaged, or too small; see the message.
     """
-    source = Path(path).expanduser()
+    source = user_path(path, "data.path")
     if not path:
         images, name = bundled_images(), "photographs bundled with scikit-image and scikit-learn"
     elif source.is_dir():
-        images, name = folder_images(source), f"photographs of {source}"
+        images, name = folder_images(source, patch_size), f"photographs of {source}"
     elif source.exists() and source.suffix.lower() != ".mat":
         raise UserError(f"data.path={path}: give a .mat file or a folder of images")
     else:

@@ -1,12 +1,14 @@
 """Encoded images, and those that tensorflow-datasets prepares; read without TensorFlow."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 
 # The format that can be read in any order, and without TensorFlow.
@@ -60,6 +62,8 @@ def prepared_images(
     try:
         builder = prepared_builder(name, tfds_dir)
         return [_encoded_images(builder, split, label) for split in splits]
+    except UserError:
+        raise
     except Exception as error:  # downloads and their preparation raise almost anything
         raise UserError(f"tensorflow-datasets: {_reason(error)}") from None
 
@@ -69,7 +73,7 @@ def prepared_builder(name: str, tfds_dir: str) -> Any:
     # Imported by those who need it only: it takes half a second.
     import tensorflow_datasets as tfds
 
-    folder = str(Path(tfds_dir).expanduser()) if tfds_dir else None
+    folder = str(user_path(tfds_dir, "data.tfds_dir")) if tfds_dir else None
     builder = tfds.builder(name, data_dir=folder, file_format=FILE_FORMAT)
     if not builder.is_prepared():
         # Without a network tensorflow-datasets would try again for minutes.
@@ -85,7 +89,7 @@ def _ensure_reachable(url: str) -> None:
     except HTTPError:
         pass  # an answer, if not the one to a download
     except OSError as error:
-        raise ConnectionError(f"no download from {url} ({error})") from None
+        raise ConnectionError(f"its download cannot be reached ({error})") from None
 
 
 def _encoded_images(builder: Any, split: str, label: str) -> EncodedImages:
@@ -102,7 +106,8 @@ def _encoded_images(builder: Any, split: str, label: str) -> EncodedImages:
 
 def _reason(error: BaseException) -> str:
     """The first line of what an error was raised for."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, ConnectionError):
         error = error.__cause__
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    reason = lines[0] if lines else type(error).__name__
+    return re.sub(r"\S*://\S+|host='[^']*'", "an address", reason)

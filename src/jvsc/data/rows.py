@@ -12,6 +12,7 @@ from jaxtyping import Float, Integer, Shaped
 from safetensors import safe_open
 
 from jvsc.data.normalisation import Normalisation
+from jvsc.data.paths import data_files, in_natural_order
 from jvsc.errors import UserError
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -120,7 +121,7 @@ class Rows:
 def open_rows(
     path: Path, setting: str, normalisation: Normalisation | None = None
 ) -> tuple[Rows, list[Path]]:
-    """Opens the arrays of a file, or of every file of a folder by name, as rows.
+    """Opens the arrays of a file, or of every file of a folder in natural order, as rows.
 
     An array of more than two axes counts as rows of its other axes' product. A .npz is read
     whole; .npy and .safetensors are mapped into memory.
@@ -137,9 +138,7 @@ def open_rows(
       UserError: if there is nothing to read, or something that does not fit together.
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        if not files:
-            raise UserError(f"{setting}={path}: no {', '.join(SUFFIXES)} file in this folder")
+        files = data_files(path, SUFFIXES, setting)
     elif path.is_file():
         files = [path]
     else:
@@ -163,7 +162,7 @@ def _arrays(file: Path, setting: str) -> list[np.ndarray]:
             return [np.load(file, mmap_mode="r", allow_pickle=False)]
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
-                return [arrays[name] for name in sorted(arrays.files)]
+                return [arrays[name] for name in in_natural_order(arrays.files)]
         if file.suffix == ".safetensors":
             return _safetensors(file)
     except Exception as error:  # whatever a damaged file makes a reader raise
@@ -181,7 +180,7 @@ def _safetensors(file: Path) -> list[np.ndarray]:
         header = json.loads(opened.read(length))
     header.pop("__metadata__", None)
     found = []
-    for name in sorted(header):
+    for name in in_natural_order(header):
         entry = header[name]
         if entry["dtype"] not in _SAFETENSORS_TYPES:
             raise ValueError(f"tensor {name!r} is of type {entry['dtype']}")
@@ -194,6 +193,11 @@ def _safetensors(file: Path) -> list[np.ndarray]:
 def _as_rows(array: np.ndarray, file: Path) -> Shaped[np.ndarray, "_ D"]:
     if array.ndim < 2:
         raise UserError(f"{file} holds an array of {array.ndim} axes; give one [N, D]")
+    if array.dtype.kind == "V" and array.dtype != jnp.bfloat16:
+        raise UserError(
+            f"{file} holds {array.dtype}, as NumPy stores bfloat16 and others that it does not "
+            "know; save them as .safetensors, or as float32"
+        )
     if array.dtype.kind not in "fiu" and array.dtype != jnp.bfloat16:
         raise UserError(f"{file} holds {array.dtype}, not real numbers; give another")
     return array.reshape(len(array), math.prod(array.shape[1:]))

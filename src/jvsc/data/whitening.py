@@ -16,7 +16,7 @@ def as_grey(image: Shaped[np.ndarray, "H W *C"]) -> Float[np.ndarray, "H W"]:
         image = rgba2rgb(image)
     if image.ndim == 3 and image.shape[2] == 3:
         image = rgb2gray(image)
-    return img_as_float64(image.squeeze())
+    return img_as_float64(image[..., 0] if image.ndim == 3 else image)
 
 
 def whiten(image: Float[np.ndarray, "H W"], cutoff: float = CUTOFF) -> Float[np.ndarray, "H W"]:

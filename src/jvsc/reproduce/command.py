@@ -4,12 +4,12 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 
 from jvsc import main
+from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.reproduce.conv_generators import PANELS
 from jvsc.reproduce.page import write_results
@@ -91,7 +91,7 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     settings = [argument for argument in arguments if argument.startswith("--config.")]
     options = make_parser().parse_args([a for a in arguments if a not in settings])
     target = TARGETS[options.target]
-    runs_folder = Path(options.workdir).expanduser() / options.scale
+    runs_folder = user_path(options.workdir, "--workdir") / options.scale
     runs = plan(target, options.scale, options, settings)
     print_plan(runs, runs_folder, console)
     if options.dry_run:

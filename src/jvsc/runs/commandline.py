@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.runs.config import Config, flatten, make_config, nearest_key
 from jvsc.runs.workdir import FREE_SECTIONS, read_config
@@ -77,12 +78,15 @@ def parse(arguments: Sequence[str]) -> Command:
       UserError: one line naming the flag or key, what was given and what is allowed.
     """
     values, config_flag = _parse_flags(arguments)
-    workdir = Path(values.workdir or "runs/demo").expanduser()
+    workdir = user_path(values.workdir or "runs/demo", "--workdir")
     if values.help:
         return Command("help", workdir, Config())
     if values.mode == "compare":
         return Command(
-            "compare", Path(values.workdir or "runs/comparison"), Config(), _runs(values)
+            "compare",
+            user_path(values.workdir or "runs/comparison", "--workdir"),
+            Config(),
+            _runs(values),
         )
     overrides = config_flags.get_override_values(config_flag)
     if values.mode == "evaluate":
@@ -107,15 +111,16 @@ def _model_command(values: flags.FlagValues, overrides: dict[str, Any]) -> Comma
     for name in needed:
         if not values[name].value:
             raise UserError(f"--{name} is missing; --mode={values.mode} needs it (see --help)")
-    workdir = Path(values.workdir).expanduser()
+    workdir = user_path(values.workdir, "--workdir")
     config = _evaluated_config(workdir, overrides)
-    source, target = (Path(path or "").expanduser() for path in (values.input, values.output))
+    source = user_path(values.input or "", "--input")
+    target = user_path(values.output or "", "--output")
     return Command(values.mode, workdir, config, source=source, target=target, seed=values.seed)
 
 
 def _runs(values: flags.FlagValues) -> tuple[Path, ...]:
     """The runs to compare; the last parts of their paths name them."""
-    runs = tuple(Path(part).expanduser() for part in values.workdirs if part)
+    runs = tuple(user_path(part, "--workdirs") for part in values.workdirs if part)
     if not runs:
         raise UserError("--workdirs is missing; give evaluated runs, such as runs/a,runs/b")
     if len({run.name for run in runs}) != len(runs):

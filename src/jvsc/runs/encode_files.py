@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy import sparse
 
+from jvsc.data.paths import span
 from jvsc.data.prepared import fingerprint
 from jvsc.data.rows import Rows, open_rows
 from jvsc.errors import UserError
@@ -78,9 +79,11 @@ def encode_file(
                 advance()
         count = _join(paths, (len(rows), num_latents), target)
     shutil.rmtree(parts)
+    of_files = f" ({span(files)})" if len(files) > 1 else ""
     share = 100 * count / (len(rows) * num_latents)
     console.print(
-        f"{target}: codes of {len(rows):,} rows, {num_latents:,} latents, {share:.2f}% non-zeros",
+        f"{target}: codes of {len(rows):,} rows{of_files}, {num_latents:,} latents, "
+        f"{share:.2f}% non-zeros",
         markup=False,
         highlight=False,
         soft_wrap=True,

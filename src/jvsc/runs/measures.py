@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from jvsc.data import Dataset
 from jvsc.data.celeba import default_cache
+from jvsc.data.paths import user_path
 from jvsc.data.pixels import as_float
 from jvsc.errors import UserError
 from jvsc.evaluation.code_measures import Values, measure_codes, measure_dictionary, objective_terms
@@ -334,10 +334,14 @@ def make_frechet(config: Config, model: Model, dataset: Dataset) -> Compute | No
 def build_features(config: Config, dataset: Dataset) -> Features | None:
     """The features that images are compared in; None where there are neither weights nor labels."""
     if config.fid.weights:
-        return load_inception(Path(config.fid.weights).expanduser(), dataset.shape)
+        return load_inception(user_path(config.fid.weights, "fid.weights"), dataset.shape)
     if dataset.read_labels is None:
         return None
-    folder = Path(config.fid.cache_dir).expanduser() if config.fid.cache_dir else default_cache()
+    folder = (
+        user_path(config.fid.cache_dir, "fid.cache_dir")
+        if config.fid.cache_dir
+        else default_cache()
+    )
     return own_classifier(dataset, dataset.read_labels(), config.data.name, folder)
 
 
@@ -351,7 +355,7 @@ def baseline_inference(
     """
     if not config.eval.baseline:
         return None
-    workdir = Path(config.eval.baseline).expanduser()
+    workdir = user_path(config.eval.baseline, "eval.baseline")
     other = read_config(workdir)
     if other.data.model_dump(exclude={"cache_dir"}) != config.data.model_dump(
         exclude={"cache_dir"}

@@ -19,6 +19,7 @@ from safetensors.numpy import save
 
 from jvsc.data import Dataset
 from jvsc.data.normalisation import Normalisation
+from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.evaluation.inference import in_chunks, inference_key, make_infer_chunk
 from jvsc.model.model import Model
@@ -223,7 +224,7 @@ def load(path: str | os.PathLike[str], seed: int | None = None) -> TrainedModel:
     Raises:
       UserError: if there is no model, it cannot be read, or it does not have that seed.
     """
-    folder = Path(path).expanduser()
+    folder = user_path(path, "path")
     return load_with(read_config(folder), folder, seed)
 
 

@@ -1,0 +1,80 @@
+"""Paths as users write them, and which files of a folder are data."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jvsc.errors import UserError
+
+# How many of a folder's names a message tells.
+NAMED = 6
+
+
+def user_path(path: str | os.PathLike[str], setting: str) -> Path:
+    """A path with `~` written out.
+
+    Args:
+      path: as it was given.
+      setting: the flag or key that named it.
+
+    Raises:
+      UserError: if it begins with a user that there is not.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{setting}={path}: there is no such user's home; write the path out"
+        ) from None
+
+
+def in_natural_order(names: Iterable[str]) -> list[str]:
+    """Names with the numbers in them in their order: a2 before a10."""
+
+    def key(name: str) -> list[tuple[int, int, str]]:
+        parts = re.split(r"([0-9]+)", name)
+        return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]
+
+    return sorted(names, key=key)
+
+
+def data_files(folder: Path, suffixes: Sequence[str], setting: str) -> list[Path]:
+    """The files of a folder that end in some suffix, in natural order; hidden ones are no data.
+
+    Raises:
+      UserError: if the folder has none, cannot be read, or one of them is a pipe or a link to
+        nothing.
+    """
+    try:
+        there = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{setting}={folder} cannot be read ({error.strerror})") from None
+    names = [name for name in there if Path(name).suffix.lower() in suffixes]
+    files = [folder / name for name in in_natural_order(names) if not (folder / name).is_dir()]
+    if not files:
+        raise UserError(
+            f"{setting}={folder}: no {', '.join(suffixes)} file in this folder{what_lies(folder)}"
+        )
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{setting}={folder}: {file.name} is no file; remove it")
+    return files
+
+
+def what_lies(folder: Path) -> str:
+    """What a folder holds instead of what was looked for, as the end of a message."""
+    try:
+        names = in_natural_order(path.name for path in folder.iterdir())
+    except OSError:
+        return "; there is no such folder"
+    if not names:
+        return ", which is empty"
+    return f", which holds {', '.join(names[:NAMED])}{' ...' if len(names) > NAMED else ''}"
+
+
+def span(files: Sequence[Path]) -> str:
+    """How many files there are, and in which order."""
+    if len(files) == 1:
+        return "1 file"
+    return f"{len(files)} files, {files[0].name} to {files[-1].name}"
