@@ -11,11 +11,25 @@ from numba import njit
 
 # Sums in any order, but NaN and infinity as they are: what is singular in float32 is found by them.
 FREEDOM = {"reassoc", "contract", "arcp", "nsz"}
-OPTIONS: Any = {"cache": True, "error_model": "numpy", "fastmath": FREEDOM}
-compiled: Any = njit(**OPTIONS)
+OPTIONS: Any = {"error_model": "numpy", "fastmath": FREEDOM}
+
+
+def _kept(**options: Any) -> Any:
+    """Numba's decorator; what it compiles is kept on disk where there is a place for it."""
+
+    def decorate(function: Any) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # neither the installation nor the user's cache can be written
+            return njit(**options)(function)
+
+    return decorate
+
+
+compiled: Any = _kept(**OPTIONS)
 # A call would cost more than what these do.
-compiled_inline: Any = njit(inline="always", **OPTIONS)
-compiled_in_parallel: Any = njit(parallel=True, **OPTIONS)
+compiled_inline: Any = _kept(inline="always", **OPTIONS)
+compiled_in_parallel: Any = _kept(parallel=True, **OPTIONS)
 BLOCK = 4
 
 
