@@ -137,3 +137,15 @@ def test_an_evaluation_takes_the_runs_settings_and_only_its_own_may_change(tmp_p
 def test_evaluating_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         parse([f"--workdir={tmp_path}", "--mode=evaluate"])
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_settings_may_stand_before_the_config_file(joined):
+    """As they may behind it, and with its name an argument of its own."""
+    file = str(Path(__file__).parents[2] / "configs" / "patches.py") + ":gaussian"
+    named = [f"--config={file}"] if joined else ["--config", file]
+    for place in range(3):
+        given = ["--config.num_epochs=3", "--workdir=runs/first"]
+        given[place:place] = named
+        config = parse(given).config
+        assert (config.method, config.num_epochs) == ("gaussian", 3)

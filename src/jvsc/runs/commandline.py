@@ -134,7 +134,7 @@ def _names_config(argument: str) -> bool:
 
 def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     values = flags.FlagValues()
-    arguments = [_with_bundled_config(argument) for argument in arguments]
+    arguments = [_with_bundled_config(argument) for argument in _config_first(arguments)]
     # First, since the flag library reads the default file's keys as it is defined.
     _check_arguments(arguments)
     line = ["jvsc", *arguments]
@@ -158,6 +158,19 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     if len(rest) > 1:
         raise UserError(f"unknown argument {rest[1]!r}; settings are given as --config.KEY=VALUE")
     return values, values["config"]
+
+
+def _config_first(arguments: Sequence[str]) -> list[str]:
+    """The same flags, that of the config file before those that change its settings."""
+    first: list[str] = []
+    rest: list[str] = []
+    values = iter(arguments)
+    for argument in values:
+        place = first if _names_config(argument) else rest
+        place.append(argument)
+        if place is first and "=" not in argument:
+            place.extend([value] if (value := next(values, None)) is not None else [])
+    return first + rest
 
 
 def _with_bundled_config(argument: str) -> str:
