@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from models import face_folder
 from PIL import Image
+from safetensors.numpy import save_file
 
 from jvsc.data import load_activations, load_celeba, load_fashion_mnist, load_patches
 from jvsc.data.fashion_mnist import IDX_FILES
@@ -165,3 +166,19 @@ def test_kaggles_celeba_is_the_official_one(tmp_path):
 def test_no_message_tells_an_outside_address():
     error = OSError("HTTPSConnectionPool(host='drive.example', port=443): no https://x.example/y")
     assert "example" not in _reason(error)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.safetensors"])
+def test_data_that_are_cut_short_while_they_are_read_are_one_line(name, tmp_path):
+    data = np.ones((5000, 64), np.float32)
+    if name == "x.npy":
+        np.save(tmp_path / name, data)
+    else:
+        save_file({"x": data}, tmp_path / name)
+    rows, _ = open_rows(tmp_path / name, "--input")
+    part = rows.part(100, 4000)
+    np.testing.assert_array_equal(part[3000:3010], data[:10])
+    os.truncate(tmp_path / name, 1000)
+    for cut in (rows, part):
+        with pytest.raises(UserError, match=rf"{name} was cut short while it was read"):
+            cut[3000:3010]

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ class Rows:
     def _read(
         self, part: Shaped[np.ndarray, "_ D"], chosen: Integer[np.ndarray, " M"]
     ) -> Shaped[np.ndarray, "M D"]:
+        ensure_whole(part)
         rows = part[chosen]
         if self._normalisation is None:
             return rows.astype(self.dtype)
@@ -116,6 +118,28 @@ class Rows:
             if begin < stop and end > start
         ]
         return Rows(inside, normalisation)
+
+
+def ensure_whole(part: np.ndarray) -> None:
+    """Looks whether the file that an array is mapped from is still as long as it was.
+
+    What is no longer there cannot be read: the system would end the process.
+
+    Raises:
+      UserError: if it was cut short, or is gone.
+    """
+    mapped: Any = part
+    while mapped is not None and not isinstance(mapped, mmap.mmap):
+        mapped = getattr(mapped, "base", None)
+    if mapped is None:
+        return
+    try:
+        whole = mapped.size() >= len(mapped)
+    except OSError:
+        return  # a system that does not tell
+    if not whole:
+        name = getattr(part, "filename", None) or "the data's file"
+        raise UserError(f"{name} was cut short while it was read; restore it and start again")
 
 
 def open_rows(
