@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import ml_collections
 import pydantic
@@ -33,6 +33,8 @@ class Section(BaseModel):
 
 # Of a value that is refused, so much is quoted.
 QUOTED = 200
+# NumPy and JAX take no larger one.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -47,7 +49,7 @@ class DataConfig(Section):
     num_train: PositiveInt = 80_000
     num_validation: PositiveInt = 16_000
     validation_fraction: float = Field(default=0.2, gt=0, lt=1)
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     device_memory_fraction: float = Field(default=0.5, ge=0, le=1)
 
 
@@ -177,7 +179,7 @@ class EvalConfig(Section):
     refine_steps: tuple[PositiveInt, ...] = (1, 3, 10)
     probe_train: PositiveInt = 10_000
     baseline: str = ""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
 
 class FidConfig(Section):
@@ -222,7 +224,7 @@ class Config(Section):
     sparsity: float | None = Field(default=None, gt=0, lt=1)
     kl_weight: float = Field(default=1e-2, ge=0)
     compute_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     generator: GeneratorConfig = GeneratorConfig()

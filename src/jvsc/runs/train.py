@@ -19,6 +19,7 @@ from jvsc.runs.factories import build_dataset, build_model, build_optimizer
 from jvsc.runs.interruption import deferred_interruption
 from jvsc.runs.logs import open_log
 from jvsc.runs.loop import Loop
+from jvsc.runs.needs import check_needs
 from jvsc.runs.processes import (
     agree,
     ending_with_others,
@@ -68,6 +69,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     """
     console = console or Console()
     check_workdir(workdir, config)
+    check_needs(config)
     mesh = make_mesh(config.parallel.latent_shards)
     check_batch_size(config.batch_size, mesh.shape[DATA_AXIS])
     dataset = build_dataset(config)

@@ -1,0 +1,69 @@
+"""What a run's settings would take of this machine's memory, told before any of it is taken."""
+
+import math
+import os
+from pathlib import Path
+
+from jvsc.errors import UserError
+from jvsc.model.networks import ARCHITECTURES
+from jvsc.runs.config import Config
+
+FLOAT = 4
+# A control group may allow a process less than the machine has.
+GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this process may use at most."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in map(Path, GROUP_LIMITS):
+        try:
+            limits.append(int(file.read_text()))
+        except (OSError, ValueError):
+            continue  # no group, or no limit
+    return min(limits)
+
+
+def largest_arrays(config: Config, num_features: int) -> dict[str, int]:
+    """Bytes of arrays that a training or an evaluation holds at least, by the settings' keys."""
+    latents, draws, seeds = config.num_latents, config.num_samples, len(config.seeds)
+    batch = config.batch_size * latents * FLOAT
+    hidden = config.encoder.hidden if not config.has_network_generator else ()
+    widths = (num_features, *hidden, latents)
+    encoder = sum(math.prod(pair) for pair in zip(widths, widths[1:], strict=False))
+    named_data = config.data.name == "patches"
+    data = (config.data.num_train + config.data.num_validation) * num_features * FLOAT
+    return {
+        "num_latents": seeds * latents * num_features * FLOAT,
+        "encoder.hidden and num_latents": seeds * encoder * FLOAT,
+        "num_samples, batch_size and num_latents": batch
+        * min(draws, config.sampling_chunk or draws),
+        "data.num_train and data.num_validation": data if named_data else 0,
+        "eval.num_edges": config.eval.num_edges * latents * FLOAT,
+        "eval.snr_draws and eval.snr_batches": config.eval.snr_draws
+        * config.eval.snr_batches
+        * FLOAT,
+    }
+
+
+def check_needs(config: Config, num_features: int | None = None) -> None:
+    """Refuses settings whose arrays the machine cannot hold.
+
+    Args:
+      config: the run's settings.
+      num_features: D; where it is not known yet, as of patches and images, or the least.
+
+    Raises:
+      UserError: naming the settings and what they would take.
+    """
+    if num_features is None:
+        shape = {"patches": (config.data.patch_size**2,)}.get(config.data.name, (1,))
+        known = ARCHITECTURES.get(config.data.name)
+        num_features = math.prod(known.shape if known else shape)
+    memory = machine_memory()
+    for keys, size in largest_arrays(config, num_features).items():
+        if size > memory:
+            raise UserError(
+                f"{keys}: would take {size / 1e9:,.0f} GB, and this machine has "
+                f"{memory / 1e9:,.0f} GB; lower them"
+            )

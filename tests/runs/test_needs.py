@@ -1,0 +1,47 @@
+"""Settings without an upper end: what they would take is told before any of it is taken."""
+
+import pytest
+from models import small_config
+from rich.console import Console
+
+from jvsc.errors import UserError
+from jvsc.runs import needs
+from jvsc.runs.needs import check_needs, machine_memory
+from jvsc.runs.train import train
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_latents": 10**10},
+        {"num_samples": 10**9},
+        {"num_samples": 10**30},
+        {"encoder__hidden": (10**6, 10**6)},
+        {"data__num_train": 10**12},
+        {"eval__num_edges": 10**30},
+        {"eval__snr_draws": 10**12},
+    ],
+)
+def test_what_the_machine_has_not_is_refused_with_its_size(changes, tmp_path):
+    (name,) = changes
+    with pytest.raises(UserError, match=r"would take [0-9,]+ GB, and this machine has") as told:
+        train(small_config(**changes), tmp_path / "run", Console(quiet=True))
+    assert name.replace("__", ".") in str(told.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_fits_is_not_refused(monkeypatch):
+    check_needs(small_config())
+    monkeypatch.setattr(needs, "machine_memory", lambda: 100)
+    with pytest.raises(UserError):
+        check_needs(small_config())
+    assert 10**8 < machine_memory() < 10**15
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seeds": (2**63,)}, {"eval__seed": 10**30}, {"data__seed": 2**64}]
+)
+def test_a_seed_too_large_is_refused(changes):
+    with pytest.raises(UserError, match="seed.*less than 9223372036854775808"):
+        small_config(**changes)
+    small_config(seeds=(2**63 - 1,))
