@@ -182,6 +182,7 @@ def test_a_second_process_on_a_workdir_is_refused_and_changes_nothing(tmp_path, 
         ("JAX_PLATFORMS", "none"),
         ("JAX_NUM_CPU_DEVICES", "x"),
         ("JAX_ENABLE_X64", "perhaps"),
+        ("JAX_DISABLE_JIT", "1"),
     ],
 )
 def test_an_environment_that_jax_refuses_is_named_in_one_line(name, value, tmp_path):

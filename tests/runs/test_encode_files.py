@@ -358,6 +358,20 @@ def test_a_model_is_read_while_its_run_is_in_use_and_changes_nothing(workdir, da
     assert after == before
 
 
+def test_of_two_exports_onto_one_output_the_slower_is_one_line(exported, tmp_path, monkeypatch):
+    trained, folder = load(exported), tmp_path / "model"
+
+    def export_encoder(self):
+        shutil.copytree(exported, folder)
+        return b""
+
+    monkeypatch.setattr(TrainedModel, "export_encoder", export_encoder)
+    with pytest.raises(UserError, match="cannot be written .*remove it or give another"):
+        trained.save(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert load(folder).origin == trained.origin
+
+
 def test_a_missing_run_is_one_line(tmp_path, capsys):
     arguments = [f"--workdir={tmp_path}", "--input=x.npy", "--output=codes.npz"]
     assert run(["--mode=encode", *arguments]) == EXIT_USER_ERROR

@@ -75,6 +75,8 @@ def check_devices() -> None:
     Raises:
       UserError: naming the variable that asks for what is not there.
     """
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        raise UserError("JAX_DISABLE_JIT: what jvsc does on devices has to be compiled; unset it")
     try:
         jax.devices()
     except Exception as error:  # a backend may raise anything, an AssertionError among others

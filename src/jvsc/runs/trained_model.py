@@ -171,7 +171,7 @@ class TrainedModel:
             (temporary / CONFIG_FILE).write_text(settings, encoding="utf-8")
             self._save_arrays(temporary / MODEL_FILE)
             (temporary / ENCODER_FILE).write_bytes(self.export_encoder())
-            temporary.replace(folder)
+            _put_in_place(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -207,6 +207,15 @@ class TrainedModel:
         )
         exported = jax.export.export(jax.jit(encode), platforms=EXPORT_PLATFORMS)(*arguments)
         return bytes(exported.serialize())
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError as error:  # another export may have been faster
+        raise UserError(
+            f"--output={folder} cannot be written ({error.strerror}); remove it or give another"
+        ) from None
 
 
 def load(path: str | os.PathLike[str], seed: int | None = None) -> TrainedModel:
