@@ -366,7 +366,7 @@ def test_of_two_exports_onto_one_output_the_slower_is_one_line(exported, tmp_pat
         return b""
 
     monkeypatch.setattr(TrainedModel, "export_encoder", export_encoder)
-    with pytest.raises(UserError, match="cannot be written .*remove it or give another"):
+    with pytest.raises(UserError, match=r"cannot be written .*remove it or give another"):
         trained.save(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert load(folder).origin == trained.origin

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from jvsc.errors import UserError
 from jvsc.runs import needs
-from jvsc.runs.needs import check_needs, machine_memory
+from jvsc.runs.needs import check_chunk, check_needs, machine_memory
 from jvsc.runs.train import train
 
 
@@ -35,6 +35,8 @@ def test_a_run_that_fits_is_not_refused(monkeypatch):
     monkeypatch.setattr(needs, "machine_memory", lambda: 100)
     with pytest.raises(UserError):
         check_needs(small_config())
+    with pytest.raises(UserError, match=r"eval\.chunk: would take"):
+        check_chunk(small_config(), 64)
     assert 10**8 < machine_memory() < 10**15
 
 
@@ -42,6 +44,6 @@ def test_a_run_that_fits_is_not_refused(monkeypatch):
     "changes", [{"seeds": (2**63,)}, {"eval__seed": 10**30}, {"data__seed": 2**64}]
 )
 def test_a_seed_too_large_is_refused(changes):
-    with pytest.raises(UserError, match="seed.*less than 9223372036854775808"):
+    with pytest.raises(UserError, match=r"seed.*less than 9223372036854775808"):
         small_config(**changes)
     small_config(seeds=(2**63 - 1,))

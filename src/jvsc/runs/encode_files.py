@@ -21,6 +21,7 @@ from jvsc.data.paths import span
 from jvsc.data.prepared import fingerprint
 from jvsc.data.rows import Rows, open_rows
 from jvsc.errors import UserError
+from jvsc.runs.needs import check_chunk
 from jvsc.runs.sparse_files import read_sparse
 from jvsc.runs.stored import UnreadableError, set_aside, stored_json
 from jvsc.runs.trained_model import TrainedModel, name_leaves
@@ -59,6 +60,7 @@ def encode_file(
     _check_target(target, ".npz")
     rows, files = open_rows(source, "--input", trained.normalisation)
     _check_width(source, rows.shape[1], trained.num_features)
+    check_chunk(trained.config, trained.num_features)
     chunk, num_latents = trained.config.eval.chunk, trained.config.num_latents
     block = chunk * max(1, block_bytes // (4 * chunk * num_latents))
     identity = {
@@ -118,6 +120,7 @@ def decode_file(
     chunk = trained.config.eval.chunk
     block = chunk * max(1, block_bytes // (4 * chunk * num_latents))
     starts = range(0, num_rows, block)
+    check_chunk(trained.config, trained.num_features)
     shape = (num_rows, trained.num_features)
 
     # Written, not mapped: a disk that fills meanwhile is then an error instead of a crash.

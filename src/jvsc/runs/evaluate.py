@@ -18,6 +18,7 @@ from jvsc.runs.evaluation_store import EVALUATION_FILE, SECONDS_FILE, Evaluation
 from jvsc.runs.factories import build_dataset
 from jvsc.runs.factories.models import build_infer
 from jvsc.runs.measures import MEASURES, Compute, Subject
+from jvsc.runs.needs import check_needs
 from jvsc.runs.restore import restore_state, seed_variables
 from jvsc.runs.workdir import write_atomically
 from jvsc.training.state import TrainState
@@ -58,6 +59,7 @@ def evaluate_run(
       UserError: if the run has no checkpoint yet.
     """
     dataset = dataset or build_dataset(config)
+    check_needs(config, dataset.train.shape[1])
     model, state = restore_state(config, workdir, dataset.train.shape[1])
     diverged = read_divergences(workdir)
     report = describe_run(config, state, dataset, diverged)

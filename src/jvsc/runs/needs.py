@@ -2,6 +2,7 @@
 
 import math
 import os
+from itertools import pairwise
 from pathlib import Path
 
 from jvsc.errors import UserError
@@ -30,7 +31,7 @@ def largest_arrays(config: Config, num_features: int) -> dict[str, int]:
     batch = config.batch_size * latents * FLOAT
     hidden = config.encoder.hidden if not config.has_network_generator else ()
     widths = (num_features, *hidden, latents)
-    encoder = sum(math.prod(pair) for pair in zip(widths, widths[1:], strict=False))
+    encoder = sum(math.prod(pair) for pair in pairwise(widths))
     named_data = config.data.name == "patches"
     data = (config.data.num_train + config.data.num_validation) * num_features * FLOAT
     return {
@@ -60,8 +61,22 @@ def check_needs(config: Config, num_features: int | None = None) -> None:
         shape = {"patches": (config.data.patch_size**2,)}.get(config.data.name, (1,))
         known = ARCHITECTURES.get(config.data.name)
         num_features = math.prod(known.shape if known else shape)
+    _refuse_beyond_memory(largest_arrays(config, num_features))
+
+
+def check_chunk(config: Config, num_features: int) -> None:
+    """Refuses a chunk of data, which an encoding fills up, that the machine cannot hold.
+
+    Raises:
+      UserError: saying what it would take.
+    """
+    size = config.eval.chunk * (num_features + config.num_latents) * FLOAT
+    _refuse_beyond_memory({"eval.chunk": size})
+
+
+def _refuse_beyond_memory(sizes: dict[str, int]) -> None:
     memory = machine_memory()
-    for keys, size in largest_arrays(config, num_features).items():
+    for keys, size in sizes.items():
         if size > memory:
             raise UserError(
                 f"{keys}: would take {size / 1e9:,.0f} GB, and this machine has "
