@@ -142,15 +142,11 @@ class Checkpoints:
         if check not in (None, text_digest(record)):
             raise ValueError("its record is not the one that was written")
         if record.get("structure", structure(like)) != structure(like):
-            if record.get("version") == version("jvsc"):
-                raise UserError(
-                    f"the checkpoint of {self._unit} {epoch} in {self._folder} does not fit the "
-                    "run's settings and data; restore what was changed in the workdir"
-                )
             raise UserError(
                 f"the checkpoint of {self._unit} {epoch} in {self._folder} was written by jvsc "
-                f"{record.get('version')}, whose training state differs from {version('jvsc')}'s; "
-                "go on with that version, or in another workdir"
+                f"{record.get('version')}, whose training state differs from {version('jvsc')}'s, or "
+                "the run's settings or its data's width were changed since; go on with that "
+                "version, restore them, or take another workdir"
             )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         state_only = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
