@@ -144,8 +144,8 @@ class Checkpoints:
         if record.get("structure", structure(like)) != structure(like):
             raise UserError(
                 f"the checkpoint of {self._unit} {epoch} in {self._folder} was written by jvsc "
-                f"{record.get('version')}, whose training state differs from {version('jvsc')}'s, or "
-                "the run's settings or its data's width were changed since; go on with that "
+                f"{record.get('version')}, whose training state differs from {version('jvsc')}'s, "
+                "or the run's settings or its data's width were changed since; go on with that "
                 "version, restore them, or take another workdir"
             )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)

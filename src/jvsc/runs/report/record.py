@@ -53,13 +53,13 @@ def read_record(workdir: Path) -> RunRecord:
     Raises:
       UserError: if it has not been, or what it left cannot be read.
     """
-    settings = read_config(workdir).model_dump()
     report = read_evaluation(workdir)
     if report is None:
         raise UserError(
             f"{workdir} holds no evaluated run (no {EVALUATION_FILE}); "
             f"run `python -m jvsc.main --mode=evaluate --workdir={workdir}` first"
         )
+    settings = read_config(workdir).model_dump()
     pictures = {
         caption: workdir / name
         for name, caption in PICTURES.items()
