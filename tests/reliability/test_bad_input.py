@@ -36,7 +36,7 @@ NUMBERS = sorted(DEFAULTS.keys() - set(TEXTS) - SWITCHES)
 WRONG_NUMBERS = st.one_of(
     st.floats(max_value=-1e-30, allow_nan=False).map(repr),
     st.integers(max_value=-1).map(str),
-    st.sampled_from(["nan", "inf", "-inf", "1e999", "(", "{1: 2}", "[1", "None,", "True", "1j"]),
+    st.sampled_from(["nan", "inf", "-inf", "1e999", "(", "{1", "[1", "None,", "True", "1j"]),
     st.text(alphabet="abcxyz!$ü\n\t'\"", min_size=1, max_size=8),
 )
 # A number's own key, and what stands in lists of numbers.

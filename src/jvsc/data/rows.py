@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
 import mmap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
