@@ -160,7 +160,11 @@ def digits(seeds: tuple[int, ...]) -> Iterator[Point]:
         _, fitting = timed(learner.fit, train - mean)
         for count in (10, 13, 16):
             codes, seconds = timed(
-                sparse_encode, test - mean, learner.components_, n_nonzero_coefs=count
+                sparse_encode,
+                test - mean,
+                learner.components_,
+                algorithm="omp",
+                n_nonzero_coefs=count,
             )
             r2 = explained(test, codes @ learner.components_ + mean, mean)
             nonzeros = float(np.mean(np.sum(codes != 0, axis=1)))

@@ -1,7 +1,6 @@
 """An estimator's settings as compiled programs, made once for all estimators that share them."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from jvsc.model.thresholds import FixedThreshold, TrackedThreshold
 from jvsc.model.variational import Variational
 from jvsc.runs.config import Config, Section, make_config
 from jvsc.runs.factories import build_model, build_optimizer
-from jvsc.solvers import fista, refine_support
+from jvsc.solvers import fista
 from jvsc.sparse_coder.tracking import (
     Adjust,
     lower_spike,
@@ -38,7 +37,6 @@ from jvsc.training.state import TrainState, init_state
 
 # A training step of FISTA's dictionary needs no exact codes; the codes that users get are better.
 TRAINING_LIMITS: dict[str, Any] = {"tolerance": 1e-2, "max_iterations": 100}
-CODING_LIMITS: dict[str, Any] = {"tolerance": 1e-4, "max_iterations": 1000}
 # Draws held at once for a chunk of data: so many numbers.
 DRAWN_NUMBERS = 1 << 22
 ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3
@@ -56,10 +54,6 @@ PRIOR = {"scale": 1.0, "variance": 2.0}
 START_SHARE = 0.9
 # The dictionary's last learning rate, as a share of its first.
 LAST_RATE = 0.1
-
-
-# (data, dictionary, codes, penalty, steps) -> codes
-Refine = Callable[..., Float[Array, "B K"]]
 
 
 class CoderSettings(Section):
@@ -336,98 +330,12 @@ def infer_codes(
     )[0]
 
 
-def lasso_codes(
-    data: Float[np.ndarray, "B D"], dictionary: Float[np.ndarray, "K D"], penalty: float
-) -> Float[Array, "B K"]:
-    """FISTA's codes, exact to a duality gap of a ten-thousandth of the objective."""
-    return fista(jnp.asarray(data), jnp.asarray(dictionary), penalty, **CODING_LIMITS).codes
-
-
 def support_probability(
     parameters: Parameters, statistics: Statistics, data: Float[Array, "B D"], *, model: Variational
 ) -> Float[Array, "B K"]:
     """Probability of each datum's latents to be non-zero under its posterior."""
     heads, _ = model.heads(parameters, statistics, data)
     return model.posterior.support_probability(heads)
-
-
-def refined(
-    data: Float[np.ndarray, "B D"],
-    dictionary: Float[np.ndarray, "K D"],
-    codes: Float[Array, "B K"],
-    penalty: float,
-    steps: int,
-) -> Float[Array, "B K"]:
-    """Codes after so many proximal-gradient steps on objective (10) from given ones."""
-    return fista(
-        jnp.asarray(data),
-        jnp.asarray(dictionary),
-        penalty,
-        tolerance=0.0,
-        max_iterations=steps,
-        initial_codes=codes,
-    ).codes
-
-
-def refined_support(
-    data: Float[np.ndarray, "B D"],
-    dictionary: Float[np.ndarray, "K D"],
-    codes: Float[Array, "B K"],
-    penalty: float,
-    steps: int,
-) -> Float[Array, "B K"]:
-    """Codes after so many steps of `refine_support` from given ones."""
-    arrays = (jnp.asarray(data), jnp.asarray(dictionary), codes)
-    return _refine_support(*arrays, jnp.float32(penalty), steps)
-
-
-_refine_support = jax.jit(refine_support)
-
-
-def refinement(model: SolverCoded | Variational) -> Refine:
-    """What `refine_steps` descend: objective (10), or with a count of non-zeros in place of L1.
-
-    The latter for codes whose values no penalty shrinks.
-    """
-    counts = isinstance(model, Variational) and model.code == "deterministic"
-    return refined_support if counts else refined
-
-
-def highest_penalty(
-    model: SolverCoded | Variational, statistics: Statistics, correlation: float, width: int
-) -> float:
-    """Above any penalty of `refinement` that leaves codes as sparse as is wanted.
-
-    Args:
-      model: the method.
-      statistics: its own.
-      correlation: the largest between a datum and an atom.
-      width: D.
-    """
-    if isinstance(model, Variational) and model.code == "deterministic":
-        return 50 * float(model.bound_weight(statistics, width)) * width
-    return correlation or 1.0
-
-
-def penalty_for(
-    share: Callable[[float], float], sparsity: float, highest: float, halvings: int = 12
-) -> float:
-    """The penalty at which a share of non-zeros is the wanted one, by bisection of its logarithm.
-
-    Args:
-      share: penalty -> share of non-zeros, which falls as the penalty grows.
-      sparsity: wanted share.
-      highest: a penalty at which the share is zero.
-      halvings: of a range of three powers of ten.
-    """
-    low, high = math.log(highest) - 3 * math.log(10), math.log(highest)
-    for _ in range(halvings):
-        middle = (low + high) / 2
-        if share(math.exp(middle)) > sparsity:
-            low = middle
-        else:
-            high = middle
-    return math.exp((low + high) / 2)
 
 
 def packed(state: TrainState) -> TrainState:

@@ -22,15 +22,12 @@ from jvsc.sparse_coder.coder import (
     Coder,
     CoderSettings,
     coder_config,
-    highest_penalty,
-    lasso_codes,
     make_coder,
     packed,
-    penalty_for,
-    refinement,
     unpacked,
     usable_batch_size,
 )
+from jvsc.sparse_coder.refining import highest_penalty, lasso_codes, penalty_for, refinement
 from jvsc.sparse_coder.standardised_rows import StandardisedRows, centre_and_scale
 from jvsc.training.feed import Feed, streamed_feed
 from jvsc.training.mesh import DATA_AXIS, replicate

@@ -1,0 +1,105 @@
+"""Codes improved by steps from given ones, the lasso's, and the penalty for a wanted share."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jvsc.model.parameters import Statistics
+from jvsc.model.solver_coded import SolverCoded
+from jvsc.model.variational import Variational
+from jvsc.solvers import fista, refine_support
+
+CODING_LIMITS: dict[str, Any] = {"tolerance": 1e-4, "max_iterations": 1000}
+# (data, dictionary, codes, penalty, steps) -> codes
+Refine = Callable[..., Float[Array, "B K"]]
+
+
+def lasso_codes(
+    data: Float[np.ndarray, "B D"], dictionary: Float[np.ndarray, "K D"], penalty: float
+) -> Float[Array, "B K"]:
+    """FISTA's codes, exact to a duality gap of a ten-thousandth of the objective."""
+    return fista(jnp.asarray(data), jnp.asarray(dictionary), penalty, **CODING_LIMITS).codes
+
+
+def refined(
+    data: Float[np.ndarray, "B D"],
+    dictionary: Float[np.ndarray, "K D"],
+    codes: Float[Array, "B K"],
+    penalty: float,
+    steps: int,
+) -> Float[Array, "B K"]:
+    """Codes after so many proximal-gradient steps on objective (10) from given ones."""
+    return fista(
+        jnp.asarray(data),
+        jnp.asarray(dictionary),
+        penalty,
+        tolerance=0.0,
+        max_iterations=steps,
+        initial_codes=codes,
+    ).codes
+
+
+def refined_support(
+    data: Float[np.ndarray, "B D"],
+    dictionary: Float[np.ndarray, "K D"],
+    codes: Float[Array, "B K"],
+    penalty: float,
+    steps: int,
+) -> Float[Array, "B K"]:
+    """Codes after so many steps of `refine_support` from given ones."""
+    arrays = (jnp.asarray(data), jnp.asarray(dictionary), codes)
+    return _refine_support(*arrays, jnp.float32(penalty), steps)
+
+
+_refine_support = jax.jit(refine_support)
+
+
+def refinement(model: SolverCoded | Variational) -> Refine:
+    """What `refine_steps` descend: objective (10), or with a count of non-zeros in place of L1.
+
+    The latter for codes whose values no penalty shrinks.
+    """
+    counts = isinstance(model, Variational) and model.code == "deterministic"
+    return refined_support if counts else refined
+
+
+def highest_penalty(
+    model: SolverCoded | Variational, statistics: Statistics, correlation: float, width: int
+) -> float:
+    """Above any penalty of `refinement` that leaves codes as sparse as is wanted.
+
+    Args:
+      model: the method.
+      statistics: its own.
+      correlation: the largest between a datum and an atom.
+      width: D.
+    """
+    if isinstance(model, Variational) and model.code == "deterministic":
+        return 50 * float(model.bound_weight(statistics, width)) * width
+    return correlation or 1.0
+
+
+def penalty_for(
+    share: Callable[[float], float], sparsity: float, highest: float, halvings: int = 12
+) -> float:
+    """The penalty at which a share of non-zeros is the wanted one, by bisection of its logarithm.
+
+    Args:
+      share: penalty -> share of non-zeros, which falls as the penalty grows.
+      sparsity: wanted share.
+      highest: a penalty at which the share is zero.
+      halvings: of a range of three powers of ten.
+    """
+    low, high = math.log(highest) - 3 * math.log(10), math.log(highest)
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        if share(math.exp(middle)) > sparsity:
+            low = middle
+        else:
+            high = middle
+    return math.exp((low + high) / 2)
