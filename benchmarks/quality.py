@@ -123,7 +123,7 @@ def of_spams(name: str, train: Data, test: Data, seed: int) -> Iterator[Point]:
             refitted.data[chosen] = np.linalg.solve(products, atoms[:, k].T @ rows[:, n])
         yield point("SPAMS, lasso refitted", refitted, float("nan"))
     energy = float(np.mean(np.sum(rows**2, axis=0)))
-    for share in (0.42, 0.32, 0.24, 0.18, 0.12, 0.08):
+    for share in (0.6, 0.5, 0.42, 0.32, 0.24, 0.18, 0.12, 0.08):
         codes, seconds = timed(spams.omp, rows, atoms, eps=share * energy, L=200, numThreads=2)
         yield point("SPAMS, OMP", codes, seconds)
 
@@ -206,7 +206,7 @@ def draw(points: list[Point], file: Path) -> None:
     """A panel a data set: R^2 over non-zeros, a curve a method (the first seed)."""
     names = list(dict.fromkeys(point.data for point in points))
     figure, axes = plt.subplots(
-        1, len(names), figsize=(5.5 * len(names), 4.2), layout="constrained", squeeze=False
+        1, len(names), figsize=(6 * len(names), 5.6), layout="constrained", squeeze=False
     )
     for axis, name in zip(axes[0], names, strict=True):
         here = [point for point in points if point.data == name and point.seed == 0]
@@ -215,7 +215,8 @@ def draw(points: list[Point], file: Path) -> None:
             style = "o-" if method.startswith("jvsc inferred") else "s--"
             axis.plot(*zip(*curve, strict=True), style, label=method, markersize=4)
         axis.set(title=name, xlabel="non-zeros of a datum", ylabel="R² of held-out data")
-        axis.legend(frameon=False, fontsize=8)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
+        axis.legend(frameon=False, fontsize=8, **below)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=120)
     plt.close(figure)

@@ -1,6 +1,7 @@
 """SparseCoder keeps scikit-learn's contract, and holds what it promises of its codes."""
 
 import tracemalloc
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from jvsc import SparseCoder, UserError
 from jvsc.model.methods import METHODS
+from jvsc.sparse_coder.standardised_rows import centre_and_scale, warn_of_dominant_rows
 
 DIGITS = load_digits().data
 SMALL = {"n_components": 48, "n_samples": 5, "random_state": 0}
@@ -41,6 +43,34 @@ def test_the_share_of_non_zeros_is_the_wanted_one(fitted):
     np.testing.assert_array_equal(
         fitted.predict_support_proba(DIGITS) > 0.5, fitted.transform(DIGITS) != 0
     )
+
+
+@pytest.mark.parametrize("value", [14.62, -3e7, 0.0])
+def test_constant_columns_have_no_scale(value):
+    """400,000 rows: the streaming variance's rounding is of the order of 1e-22 of the square."""
+    mean, scale = centre_and_scale(np.full((400_000, 8), value))
+    np.testing.assert_allclose(mean, value)
+    assert scale == 1.0
+    mixed = np.full((1000, 2), value)
+    mixed[:, 0] += np.random.default_rng(0).normal(size=1000)
+    assert centre_and_scale(mixed)[1] == pytest.approx(np.sqrt(mixed[:, 0].var() / 2))
+
+
+def test_few_rows_of_huge_norm_are_named_with_the_remedy():
+    data = np.random.default_rng(0).normal(size=(2000, 64))
+    mean = data.mean(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_dominant_rows(data, mean)
+    data[[3, 7, 11, 1999]] *= 300
+    with pytest.warns(UserWarning, match=r"of 2000 rows hold half .*divide each row by its norm"):
+        warn_of_dominant_rows(data, data.mean(axis=0))
+
+
+def test_sparse_codes_for_a_frame_are_refused_before_the_fit():
+    coder = SparseCoder(**SMALL, sparse_output=True).set_output(transform="pandas")
+    with pytest.raises(UserError, match="leave one of them out"):
+        coder.fit(DIGITS)
 
 
 def test_codes_explain_the_data_in_their_own_units(fitted):

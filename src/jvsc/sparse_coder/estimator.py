@@ -28,7 +28,11 @@ from jvsc.sparse_coder.coder import (
     usable_batch_size,
 )
 from jvsc.sparse_coder.refining import highest_penalty, lasso_codes, penalty_for, refinement
-from jvsc.sparse_coder.standardised_rows import StandardisedRows, centre_and_scale
+from jvsc.sparse_coder.standardised_rows import (
+    StandardisedRows,
+    centre_and_scale,
+    warn_of_dominant_rows,
+)
 from jvsc.training.feed import Feed, streamed_feed
 from jvsc.training.mesh import DATA_AXIS, replicate
 from jvsc.training.state import TrainState
@@ -304,6 +308,12 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         }
         settings = validated(CoderSettings, plain)
         check_method(settings.method, CODER_METHODS)
+        output = getattr(self, "_sklearn_output_config", {}).get("transform", "default")
+        if settings.sparse_output and output != "default":
+            raise UserError(
+                f"sparse_output=True gives SciPy's arrays, but set_output asks for {output}; "
+                "leave one of them out"
+            )
         return settings
 
     def _check(self, X: Any, reset: bool, **limits: Any) -> np.ndarray:
@@ -317,6 +327,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _start(self, data: np.ndarray) -> None:
         self.mean_, self.scale_ = centre_and_scale(data)
+        warn_of_dominant_rows(data, self.mean_)
         self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _rows(self, data: np.ndarray, count: int | None = None) -> StandardisedRows:

@@ -1,5 +1,6 @@
 """Rows of a matrix of any real type, NumPy's or memory-mapped, read a part at a time."""
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -66,7 +67,39 @@ def centre_and_scale(data: Shaped[np.ndarray, "N D"]) -> tuple[Float[np.ndarray,
     count = max(1, CHUNK_BYTES // (8 * data.shape[1]))
     for first in range(0, len(data), count):
         scaler.partial_fit(data[first : first + count])
-    mean, variance = np.asarray(scaler.mean_), float(np.mean(np.asarray(scaler.var_)))
-    # What rounding leaves of the variance of large constants is not a variance.
-    floor = (np.finfo(np.float64).eps * float(np.max(np.abs(mean), initial=0.0))) ** 2
-    return mean, variance**0.5 if variance > floor else 1.0
+    mean, variances = np.asarray(scaler.mean_), np.asarray(scaler.var_)
+    # What rounding leaves of a constant column's variance is none (Chan et al. 1983, as
+    # scikit-learn bounds it).
+    rounding = len(data) * np.finfo(np.float64).eps
+    variances = np.where(variances > rounding * variances + (rounding * mean) ** 2, variances, 0.0)
+    variance = float(np.mean(variances))
+    return mean, variance**0.5 if variance > 0 else 1.0
+
+
+def warn_of_dominant_rows(data: Shaped[np.ndarray, "N D"], mean: Float[np.ndarray, " D"]) -> None:
+    """Warns where a hundredth of the rows, or fewer, hold most of the variance.
+
+    The scale, the loss and the dictionary then follow them, and the codes of all others are poor.
+    They stay in: whether they are mistakes or the data's own is for the user to say.
+    """
+    count = max(1, CHUNK_BYTES // (8 * data.shape[1]))
+    energy = np.concatenate(
+        [
+            np.sum((np.asarray(data[first : first + count], np.float64) - mean) ** 2, axis=1)
+            for first in range(0, len(data), count)
+        ]
+    )
+    few = max(1, len(data) // 100)
+    if len(data) < 2 * few + 1 or not np.isfinite(energy.sum()):
+        return
+    largest = np.argsort(-energy, kind="stable")[:few]
+    needed = int(np.searchsorted(np.cumsum(energy[largest]), energy.sum() / 2)) + 1
+    if needed > few:
+        return
+    rows = ", ".join(str(row) for row in sorted(largest[:needed])[:10])
+    warnings.warn(
+        f"{needed} of {len(data)} rows hold half of the variance (rows {rows}"
+        f"{', ...' if needed > 10 else ''}), and the codes of the others will be poor; leave such "
+        "rows out, or divide each row by its norm",
+        stacklevel=3,
+    )
