@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-# scikit-learn has no types, nor has JAX for functions with a derivative of their own.
+# SciPy and scikit-learn have no types, nor has JAX for functions with a derivative of their own.
 UNTYPED_BY_OTHERS = {
     "jvsc.SparseCoder",
     "jvsc.model.autoencoders.jump_relu.jump_relu",
     "jvsc.model.autoencoders.jump_relu.step_function",
+    "jvsc.runs.sparse_files.read_sparse",
     "jvsc.sparse_coder.estimator.SparseCoder",
     "jvsc.sparse_coder.estimator.SparseCoder.__sklearn_tags__",
     "jvsc.sparse_coder.estimator.has_posterior",

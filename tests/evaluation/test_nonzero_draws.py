@@ -178,7 +178,7 @@ def test_an_evaluation_can_draw_non_zeros_alone():
     np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-5)
     # A datum's draws follow from its place, not from the chunk.
     encode = make_nonzero_infer_chunk(model, config.hyperparameters().threshold)
-    some, kl = encode(*variables, jnp.asarray(data[500:520]), inference_key(0), 500)
+    some, kl, _ = encode(*variables, jnp.asarray(data[500:520]), inference_key(0), 500)
     np.testing.assert_allclose(some, found.codes[500:520], atol=1e-6)
     np.testing.assert_allclose(kl, found.kl[500:520], rtol=1e-5, atol=1e-6)
 

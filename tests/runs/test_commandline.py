@@ -21,7 +21,7 @@ def test_without_arguments_the_demonstration_is_run():
     command = parse([])
     assert command.mode == "train"
     assert command.workdir == Path("runs/demo")
-    assert command.config.method == "thresholded_laplacian"
+    assert command.config.method == "inferred_threshold"
     assert command.config.data.path == ""
     assert command.config.num_epochs < 100
 

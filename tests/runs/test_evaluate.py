@@ -135,7 +135,7 @@ def test_the_command_ends_with_a_table_and_the_pictures_it_drew(tmp_path, capsys
     capsys.readouterr()
     assert run([f"--workdir={tmp_path}", "--mode=evaluate"]) == 0
     told = capsys.readouterr().out
-    for words in ("validation loss", "non-zeros", "reconstruction error", "FISTA's optimum"):
+    for words in ("validation loss", "non-zeros", "reconstruction term", "FISTA's optimum"):
         assert words in told
     for name in ("training.png", "dictionary.png", "reconstructions.png", "evaluation.json"):
         assert str(tmp_path / name) in told.splitlines()

@@ -42,6 +42,12 @@ def read_metrics(workdir: Path) -> list[Row]:
     return read_log(workdir)[0]
 
 
+def _row(line: str) -> Row:
+    """A row as it was written, in its order, once it is known to be one."""
+    parsed(line, _ROW)
+    return json.loads(line)
+
+
 def read_log(workdir: Path) -> tuple[list[Row], str]:
     """The rows of metrics.jsonl that can be read, and what is wrong with the others, or ""."""
     try:
@@ -54,12 +60,12 @@ def read_log(workdir: Path) -> tuple[list[Row], str]:
     *lines, rest = text.split("\n")
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(dict(parsed(line, _ROW)))
+            rows.append(_row(line))
         except UnreadableError as error:
             damage = damage or f"line {number}: {error}"
     # What a kill cuts short has no end of a line.
     with suppress(UnreadableError):
-        rows += [dict(parsed(rest, _ROW))] if rest else []
+        rows += [_row(rest)] if rest else []
     return rows, damage
 
 
