@@ -2,9 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 
 class Parameters(NamedTuple):
     """What training changes by a gradient.
@@ -12,12 +9,10 @@ class Parameters(NamedTuple):
     Attributes:
       encoder: the encoder network's parameters; empty for codes that a solver infers.
       generator: the dictionary [K, D], or the generator network's parameters.
-      prior: numbers of the prior and of the noise by name, where they are learned; else None.
     """
 
     encoder: Any
     generator: Any
-    prior: Any = None
 
 
 class Statistics(NamedTuple):
@@ -26,14 +21,9 @@ class Statistics(NamedTuple):
     Attributes:
       encoder: the encoder network's; empty without batch normalisation.
       generator: the generator network's.
-      prior: of the noise and of how often latents are used; None where nothing is kept.
+      prior: numbers of noise and prior that the data decide; None where they are constants.
     """
 
     encoder: Any
     generator: Any
     prior: Any = None
-
-
-def has_dictionary(parameters: Parameters) -> bool:
-    """Whether the generator is a dictionary [K, D], and not a network."""
-    return isinstance(parameters.generator, (jax.Array, np.ndarray))

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from jvsc.model.empirical_bayes import NOISE, EmpiricalBayes, prior_heads
-from jvsc.model.model import Inference, StepMetrics
+from jvsc.model.model import Inference, Model, StepMetrics
 from jvsc.model.networks import Encoder, Generator, LinearGenerativeModel
 from jvsc.model.objective import (
     EncoderTerms,
@@ -350,3 +350,8 @@ class Variational:
             return objective.total()
         assert inferred.kl is not None
         return encoder_objective(data, reconstruction, inferred.kl, self.kl_weight).total()
+
+
+def needs_no_draw(model: Model) -> bool:
+    """Whether codes are deterministic: no draw decides them, no penalty shrinks their values."""
+    return isinstance(model, Variational) and model.code == "deterministic"

@@ -33,10 +33,9 @@ from jvsc.metrics import (
     point_biserial,
 )
 from jvsc.metrics.frechet import Moments
-from jvsc.model.methods import VariationalMethod
 from jvsc.model.model import Model
 from jvsc.model.parameters import Parameters, Statistics
-from jvsc.model.variational import Variational
+from jvsc.model.variational import Variational, needs_no_draw
 from jvsc.runs.config import Config
 from jvsc.runs.factories.models import build_infer
 from jvsc.runs.restore import restore_state, seed_variables
@@ -74,7 +73,7 @@ Make = Callable[[Config, Model, Dataset], Compute | None]
 def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
     """Measures of the codes, and what the run is validated by."""
     del dataset
-    without_draws = isinstance(model, Variational) and model.code == "deterministic"
+    without_draws = needs_no_draw(model)
 
     def compute(subject: Subject) -> Values:
         inferred = subject.inferred
@@ -92,7 +91,7 @@ def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
 def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute | None:
     """Objective (10), and the optimum that codes could reach with the same dictionary."""
     del dataset
-    if not model.generator.is_dictionary or finds_prior(config):
+    if not model.generator.is_dictionary or needs_no_draw(model):
         return None
     settings, penalty = config.eval, config.fista.penalty
 
@@ -116,11 +115,6 @@ def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute |
     return compute
 
 
-def finds_prior(config: Config) -> bool:
-    """Whether the method's codes are not made for objective (10): nothing shrinks their values."""
-    return isinstance(config.family, VariationalMethod) and config.family.finds_prior
-
-
 def make_refinement(config: Config, model: Model, dataset: Dataset) -> Compute | None:
     """How near to the dictionary's optimum codes come by drawing more, and by a solver's steps.
 
@@ -131,7 +125,7 @@ def make_refinement(config: Config, model: Model, dataset: Dataset) -> Compute |
     del dataset
     if not (isinstance(model, Variational) and model.generator.is_dictionary):
         return None
-    if finds_prior(config):
+    if needs_no_draw(model):
         return None
     settings, penalty = config.eval, config.fista.penalty
     best = make_best_of_draws(

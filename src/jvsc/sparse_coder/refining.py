@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jvsc.model.parameters import Statistics
 from jvsc.model.solver_coded import SolverCoded
-from jvsc.model.variational import Variational
+from jvsc.model.variational import Variational, needs_no_draw
 from jvsc.solvers import fista, refine_support
 
 CODING_LIMITS: dict[str, Any] = {"tolerance": 1e-4, "max_iterations": 1000}
@@ -64,8 +64,7 @@ def refinement(model: SolverCoded | Variational) -> Refine:
 
     The latter for codes whose values no penalty shrinks.
     """
-    counts = isinstance(model, Variational) and model.code == "deterministic"
-    return refined_support if counts else refined
+    return refined_support if needs_no_draw(model) else refined
 
 
 def highest_penalty(
@@ -79,7 +78,7 @@ def highest_penalty(
       correlation: the largest between a datum and an atom.
       width: D.
     """
-    if isinstance(model, Variational) and model.code == "deterministic":
+    if isinstance(model, Variational) and needs_no_draw(model):
         return 50 * float(model.bound_weight(statistics, width)) * width
     return correlation or 1.0
 
