@@ -311,13 +311,94 @@ def test_an_array_of_penalties_is_one_a_datum_with_as_many_atoms_too():
     np.testing.assert_allclose(solve(penalties), together, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(8,), (1, 8), (12, 8), (3,), (0,), (1, 12)])
-def test_penalties_that_may_be_meant_for_atoms_are_refused(shape):
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (8, 12), (3,), (0,), (1, 12), (1, 12, 8)])
+def test_penalties_of_no_shape_that_says_whose_they_are_are_refused(shape):
     data, dictionary, _ = small_problem()
-    with pytest.raises(UserError, match=r"give one number or \[N\] = \[12\], one a datum"):
+    expected = r"give one number or \[N\] = \[12\], one a datum, \[1, K\] = \[1, 8\], one an atom"
+    with pytest.raises(UserError, match=expected):
         fista(data, dictionary, np.full(shape, 0.5))
     with pytest.raises(UserError, match="one a datum"):
         jax.jit(lambda penalty: fista(data, dictionary, penalty).codes)(np.full(shape, 0.5))
+
+
+def reference(data, dictionary, penalties, positive):
+    """scikit-learn's codes for a penalty of each code, in float64.
+
+    A code times its penalty has the penalty one if its atom is divided by it; one with an infinite
+    penalty has no atom.
+    """
+    solver = Lasso(1 / data.shape[1], fit_intercept=False, positive=positive)
+    solver.set_params(tol=1e-12, max_iter=1_000_000)
+    codes = []
+    for row, penalty in zip(np.float64(data), penalties, strict=True):
+        atoms = np.float64(dictionary) / penalty[:, None]
+        codes.append(solver.fit(atoms.T, row).coef_ / penalty)
+    return np.stack(codes)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (12, 1), (1, 8), (12, 8)])
+def test_penalties_of_data_atoms_and_codes_give_the_codes_of_scikit_learn(shape, positive):
+    data, dictionary, _ = small_problem()
+    penalty = np.random.default_rng(1).uniform(0.05, 1.5, shape)
+    if shape[1] > 1:
+        penalty[:, 2] = np.inf
+    penalties = np.broadcast_to(penalty, (12, 8))
+    expected = reference(data, dictionary, penalties, positive)
+    assert 0.1 < np.mean(expected != 0) < 0.9
+    finite = np.where(np.isinf(penalties), 0, penalties)
+    best = objective(data, expected, dictionary, 0) + (finite * np.abs(expected)).sum(axis=1)
+    with jax.enable_x64(True):
+        exact = fista(np.float64(data), dictionary, penalty, positive=positive, tolerance=1e-13)
+        np.testing.assert_allclose(exact.codes, expected, atol=1e-5)
+    for solution in (
+        exact,
+        fista(data, dictionary, penalty, positive=positive),
+        fista(data, dictionary, penalty, positive=positive, max_iterations=2),
+        jax.jit(lambda given: fista(data, dictionary, given, positive=positive))(penalty),
+    ):
+        codes = np.asarray(solution.codes, np.float64)
+        assert not codes[np.isinf(penalties)].any()
+        if positive:
+            assert (codes >= 0).all()
+        reached = objective(data, codes, dictionary, 0) + (finite * np.abs(codes)).sum(axis=1)
+        assert (reached - best <= np.asarray(solution.gap) + 1e-5).all()
+    assert (np.asarray(exact.gap) <= 1e-12 * best).all()
+
+
+def test_a_shared_penalty_is_one_for_each_atom_and_each_code_of_the_same_number():
+    data, dictionary, codes = small_problem()
+    for shape in ((12, 1), (1, 8), (12, 8)):
+        penalty = np.full(shape, 0.5)
+        found = fista(data, dictionary, penalty, tolerance=1e-6).codes
+        np.testing.assert_allclose(found, codes, atol=1e-5)
+
+
+def test_data_that_point_away_from_every_atom_have_no_positive_codes():
+    """The dual is feasible at once there, however large the correlations are below zero."""
+    dictionary = np.abs(small_problem()[1])
+    solution = fista(-100 * dictionary[:4], dictionary, 0.5, positive=True)
+    assert not np.asarray(solution.codes).any()
+    np.testing.assert_array_equal(solution.gap, 0)
+    np.testing.assert_array_equal(solution.iterations, 0)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-19, 1e10, 1e30])
+def test_penalties_of_codes_and_positive_codes_are_in_units_of_the_data_too(size):
+    data, dictionary, _ = small_problem()
+    penalty = np.random.default_rng(1).uniform(0.05, 1.5, (12, 8))
+    expected = fista(data, dictionary, penalty, positive=True, tolerance=1e-6).codes
+    solution = fista(
+        data * np.float64(size), dictionary, penalty * size, positive=True, tolerance=1e-6
+    )
+    np.testing.assert_allclose(np.float64(solution.codes) / size, expected, atol=1e-3)
+
+
+def test_negative_codes_to_start_from_are_zeros_where_codes_are_positive():
+    data, dictionary, _ = small_problem()
+    start = np.full((12, 8), -1, np.float32)
+    solution = fista(data, dictionary, 0.5, positive=True, initial_codes=start, max_iterations=0)
+    assert not np.asarray(solution.codes).any()
 
 
 @pytest.mark.parametrize(

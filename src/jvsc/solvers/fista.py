@@ -74,28 +74,37 @@ def spectral_norm_bound(gram: Float[Array, "K K"], squarings: int = 6) -> Float[
 def duality_gap(
     residual_data: Float[Array, " N"],
     residual_energy: Float[Array, " N"],
-    largest_correlation: Float[Array, " N"],
-    l1: Float[Array, " N"],
-    penalty: Float[Array, " N"],
+    residual_correlation: Float[Array, "N K"],
+    codes: Float[Array, "N K"],
+    penalty: Float[Array, "N #K"],
+    positive: bool = False,
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """Primal objective and duality gap of each lasso problem.
 
-    The dual point is the residual r = x - s A, scaled until no atom's correlation with it exceeds
-    the penalty.
+    The primal objective is P(s) = 0.5 ||x - s A||^2 + sum_k lambda_k |s_k|. Its Fenchel dual is
+    D(t) = <t, x> - 0.5 ||t||^2 over t with |<t, a_k>| <= lambda_k for every atom, the conjugate of
+    lambda_k |s_k| being zero there and infinite elsewhere. Where codes may not be negative the
+    conjugate is zero for all correlations up to lambda_k, so that <t, a_k> <= lambda_k is all that
+    is asked for. Of the residual r = x - s A the dual point is c r with
+    c = min(1, min_k lambda_k / |<r, a_k>|), or with max(<r, a_k>, 0) for codes that are not
+    negative, and P(s) - D(c r) is at least P(s) less its minimum.
 
     Args:
       residual_data: <r, x>.
       residual_energy: ||r||^2.
-      largest_correlation: max_k |<r, a_k>|.
-      l1: ||s||_1.
-      penalty: lambda of each.
+      residual_correlation: <r, a_k>.
+      codes: s.
+      penalty: lambda of each datum [N, 1], or of each datum's latents [N, K]; finite.
+      positive: whether codes may not be negative.
 
     Returns:
-      0.5 ||r||^2 + lambda ||s||_1 and its distance to the dual objective.
+      P(s) and P(s) - D(c r).
     """
     tiny = jnp.finfo(residual_data.dtype).tiny
-    scale = jnp.minimum(1.0, penalty / jnp.maximum(largest_correlation, tiny))
-    primal = 0.5 * residual_energy + penalty * l1
+    correlation = residual_correlation if positive else jnp.abs(residual_correlation)
+    feasible = penalty / jnp.maximum(correlation, tiny)
+    scale = jnp.min(feasible, axis=-1, initial=1.0)
+    primal = 0.5 * residual_energy + jnp.sum(penalty * jnp.abs(codes), axis=-1)
     dual = scale * residual_data - 0.5 * scale**2 * residual_energy
     return primal, jnp.maximum(primal - dual, 0.0)
 
@@ -104,7 +113,8 @@ def exact_gap(
     codes: Float[Array, "N K"],
     data: Float[Array, "N D"],
     dictionary: Float[Array, "K D"],
-    penalty: Float[Array, " N"],
+    penalty: Float[Array, "N #K"],
+    positive: bool = False,
 ) -> Float[Array, " N"]:
     """Duality gap of each lasso problem from its residual itself, free of cancellation.
 
@@ -112,15 +122,17 @@ def exact_gap(
       codes: s.
       data: x.
       dictionary: A.
-      penalty: lambda of each.
+      penalty: lambda of each datum [N, 1], or of each datum's latents [N, K]; finite.
+      positive: whether codes may not be negative.
     """
     residual = data - product(codes, dictionary)
     return duality_gap(
         jnp.sum(residual * data, axis=-1),
         jnp.sum(residual**2, axis=-1),
-        jnp.max(jnp.abs(product(residual, dictionary.T)), axis=-1, initial=0.0),
-        jnp.sum(jnp.abs(codes), axis=-1),
+        product(residual, dictionary.T),
+        codes,
         penalty,
+        positive,
     )[1]
 
 
@@ -129,11 +141,12 @@ def fista(
     dictionary: Shaped[ArrayLike, "K D"],
     penalty: ArrayLike,
     *,
+    positive: bool = False,
     tolerance: float = 1e-5,
     max_iterations: int = 5000,
     initial_codes: Shaped[ArrayLike, "N K"] | None = None,
 ) -> LassoSolution:
-    """Minimises 0.5 ||x - s A||^2 + penalty ||s||_1 for every row x of `data` (eq. 10).
+    """Minimises 0.5 ||x - s A||^2 + sum_k penalty_k |s_k| for every row x of `data` (eq. 10).
 
     FISTA (Beck & Teboulle 2009). Each datum stops on its own, when its duality gap is at most
     `tolerance` times its objective, and is frozen from then on. The momentum restarts for a datum
@@ -149,7 +162,9 @@ def fista(
       data: one datum a row; of any real type. Solved in float64 where any array has it (and
         JAX_ENABLE_X64 is set), else in float32.
       dictionary: one atom a row, of any norm.
-      penalty: lambda > 0, one number or one a datum ([N] or [N, 1]); infinity gives zeros.
+      penalty: lambda > 0: one number, one a datum ([N] or [N, 1]), one an atom ([1, K]) or one for
+        each code ([N, K]). Infinity gives zeros: an atom that a datum may not use.
+      positive: whether no code may be negative; the start's negative ones then count as zeros.
       tolerance: relative duality gap to reach. In float32 about 1e-6 is the least that is met,
         or 1e-7 ||x|| ||a|| / penalty where that is more, and no gap is known more closely.
       max_iterations: where to stop a datum that has not reached it.
@@ -166,7 +181,7 @@ def fista(
     """
     x, a = as_real(data, "data"), as_real(dictionary, "dictionary")
     check_shapes(x.shape, a.shape)
-    penalties = positive_penalty(penalty, x.shape[0])
+    penalties = positive_penalty(penalty, x.shape[0], a.shape[0])
     start = as_real(np.float32(0) if initial_codes is None else initial_codes, "initial_codes")
     dtype = jax.dtypes.canonicalize_dtype(common_type(x, a, start))
     # By NumPy: within a compiled function JAX would trace this of known numbers too.
@@ -179,6 +194,7 @@ def fista(
         jnp.broadcast_to(_converted(start, dtype, "initial_codes"), (x.shape[0], a.shape[0])),
         tolerance,
         int(max_iterations),
+        positive=bool(positive),
     )
 
 
@@ -245,28 +261,36 @@ def _scaled(values: Float[Array, "*B"], exponent: Int[Array, "*#B"]) -> Float[Ar
     return values
 
 
-@jax.jit
-def _solve(data, dictionary, penalty, initial_codes, tolerance, max_iterations) -> LassoSolution:
+@partial(jax.jit, static_argnames="positive")
+def _solve(
+    data, dictionary, penalty, initial_codes, tolerance, max_iterations, positive
+) -> LassoSolution:
     """Solves each problem in units of its own, and gives codes and gaps in the caller's."""
     rows, usable_rows = _exponents(data)
     atoms, usable_atoms = _exponents(dictionary.reshape(-1))
-    mantissa, exponent = (jnp.broadcast_to(part, rows.shape) for part in penalty)
+    shape = data.shape[0], penalty[0].shape[1]
+    mantissa, exponent = (jnp.broadcast_to(part, shape) for part in penalty)
     finite = jnp.where(mantissa > LARGEST_PENALTY, LARGEST_PENALTY, mantissa)
-    _, usable_penalty = _exponents(finite[:, None])
+    _, usable_penalty = _exponents(finite[..., None])
+    usable_penalty = jnp.all(usable_penalty & (mantissa >= 0), axis=-1)
     _, usable_start = _exponents(initial_codes)
-    usable = usable_rows & usable_atoms & usable_penalty & (mantissa >= 0) & usable_start
+    usable = usable_rows & usable_atoms & usable_penalty & usable_start
     units = (rows - atoms)[:, None]
-    penalty = jnp.minimum(_scaled(mantissa, exponent - rows - atoms), LARGEST_PENALTY)
+    penalty = _scaled(mantissa, exponent - (rows + atoms)[:, None])
+    penalty = jnp.minimum(penalty, LARGEST_PENALTY)
     start = _scaled(initial_codes, -units)
+    if positive:
+        start = jnp.maximum(start, 0.0)
     # No start is better than one whose square overflows, or where the penalty lets no code be.
-    begins = usable & (penalty < LARGEST_PENALTY)
-    begins &= jnp.all(jnp.abs(start) < LARGEST_START, axis=-1)
-    start = jnp.where(begins[:, None], start, 0.0)
+    begins = usable & jnp.all(jnp.abs(start) < LARGEST_START, axis=-1)
+    start = jnp.where(begins[:, None] & (penalty < LARGEST_PENALTY), start, 0.0)
     data = jnp.where(usable[:, None], _scaled(data, -rows[:, None]), 0.0)
     dictionary = _scaled(dictionary, -atoms)
-    codes, iterations = _minimise(data, dictionary, penalty, start, tolerance, max_iterations)
+    codes, iterations = _minimise(
+        data, dictionary, penalty, start, tolerance, max_iterations, positive
+    )
     codes = _scaled(codes, units)
-    gap = exact_gap(_scaled(codes, -units), data, dictionary, penalty)
+    gap = exact_gap(_scaled(codes, -units), data, dictionary, penalty, positive)
     tiny = jnp.finfo(gap.dtype).tiny
     gap = jnp.where(gap > 0, jnp.maximum(_scaled(gap, 2 * rows), tiny), gap)
     return LassoSolution(
@@ -277,10 +301,11 @@ def _solve(data, dictionary, penalty, initial_codes, tolerance, max_iterations) 
 def _minimise(
     data: Float[Array, "N D"],
     dictionary: Float[Array, "K D"],
-    penalty: Float[Array, " N"],
+    penalty: Float[Array, "N #K"],
     initial_codes: Float[Array, "N K"],
     tolerance: Any,
     max_iterations: Any,
+    positive: bool,
 ) -> tuple[Float[Array, "N K"], Int[Array, " N"]]:
     """Codes and iterations of problems of ordinary size."""
     gram = product(dictionary, dictionary.T)
@@ -297,9 +322,10 @@ def _minimise(
         primal, gap = duality_gap(
             residual_data,
             jnp.maximum(residual_energy, 0.0),
-            jnp.max(jnp.abs(residual_correlation), axis=-1, initial=0.0),
-            jnp.sum(jnp.abs(codes), axis=-1),
+            residual_correlation,
+            codes,
             penalty,
+            positive,
         )
         # NaN too is done: no iteration would mend it.
         return ~(gap > tolerance * primal)
@@ -309,7 +335,9 @@ def _minimise(
 
     def iterate(state: _Iterate) -> _Iterate:
         descent = state.point + step * (correlation - state.point_image)
-        codes = soft_threshold(descent, (step * penalty)[:, None])
+        codes = soft_threshold(descent, step * penalty)
+        if positive:
+            codes = jnp.maximum(codes, 0.0)
         codes_image = product(codes, gram)
         uphill = jnp.sum((state.point - codes) * (codes - state.codes), axis=-1) > 0
         momentum = jnp.where(uphill, 1.0, state.momentum)

@@ -82,7 +82,7 @@ def lasso(
     rows, atoms = _exponents(x), _exponents(a.reshape(-1))
     units = (rows - atoms)[:, None]
     x, a, codes = _scaled(x, -rows[:, None]), _scaled(a, -atoms), _scaled(codes, -units)
-    penalties = np.broadcast_to(positive_penalty(penalty, len(x)), len(x))
+    penalties = np.broadcast_to(positive_penalty(penalty, len(x))[:, 0], len(x))
     penalties = np.minimum(_scaled(penalties, -rows - atoms), LARGEST_PENALTY)
     codes[penalties == LARGEST_PENALTY] = 0  # no correlation reaches it
     iterations = _solve(codes, x, a, penalties, tolerance, max_iterations)

@@ -78,17 +78,20 @@ def common_type(*arrays: Any) -> Any:
     return np.dtype(np.float64 if double else np.float32)
 
 
-def positive_penalty(penalty: Any, num_data: Any) -> Any:
-    """The penalty of all data [1], or of each [N]; infinity is one.
+def positive_penalty(penalty: Any, num_data: Any, num_atoms: int | None = None) -> Any:
+    """The penalty as a matrix that broadcasts against codes; infinity is one.
+
+    Its shape says whose it is: [1, 1] of all codes, [N, 1] of each datum, [1, K] of each atom,
+    [N, K] of each code. A vector is [N], one a datum, also where there are as many atoms.
 
     Args:
-      penalty: one number, or one a datum: [N] or [N, 1]. Its values are checked unless they are
+      penalty: one number, [N], [N, 1], [1, K] or [N, K]. Its values are checked unless they are
         traced.
       num_data: N, a symbol in a function that is exported for any N.
+      num_atoms: K; none where a datum's codes have one penalty.
 
     Raises:
-      UserError: if it has another shape, which may be meant for atoms, or a number that is not
-        positive.
+      UserError: if it has another shape, or a number that is not positive.
     """
     values = as_real(penalty, "penalty")
     if not is_traced(values):
@@ -96,9 +99,15 @@ def positive_penalty(penalty: Any, num_data: Any) -> Any:
         if not (values > 0).all():
             wrong, has = values[~(values > 0)][0], "holds" if values.ndim else "is"
             raise UserError(f"penalty {has} {wrong}; give a positive number")
-    if values.size != 1 and values.shape not in ((num_data,), (num_data, 1)):
-        raise UserError(
-            f"penalty has the shape {values.shape}; give one number or [N] = [{num_data}], one a "
-            "datum; for an atom's own, divide that atom, and afterwards its codes, by it"
-        )
-    return values.reshape(-1)
+    if values.size == 1:
+        return values.reshape(1, 1)
+    if values.shape in ((num_data,), (num_data, 1)):
+        return values.reshape(-1, 1)
+    if num_atoms is not None and values.shape in ((1, num_atoms), (num_data, num_atoms)):
+        return values
+    allowed = f"one number or [N] = [{num_data}], one a datum"
+    if num_atoms is not None:
+        allowed += f", [1, K] = [1, {num_atoms}], one an atom, or [N, K]"
+    else:
+        allowed += "; for an atom's own, divide that atom, and afterwards its codes, by it"
+    raise UserError(f"penalty has the shape {values.shape}; give {allowed}")

@@ -72,7 +72,7 @@ def proximal_gradient(
     start = as_real(initial_codes, "initial_codes")
     dtype = jax.dtypes.canonicalize_dtype(common_type(start))
     num_data = start.shape[0]
-    penalties = jnp.asarray(positive_penalty(penalty, num_data), dtype)
+    penalties = jnp.asarray(positive_penalty(penalty, num_data)[:, 0], dtype)
     penalties = jnp.broadcast_to(penalties, (num_data,))
     codes = jnp.where(jnp.isinf(penalties)[:, None], 0.0, jnp.asarray(start, dtype))
 
