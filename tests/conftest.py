@@ -24,7 +24,7 @@ import jvsc
 UNCHECKED = (
     "jvsc.kernels.nonzero_draws",
     "jvsc.reproduce",
-    "jvsc.kernels.active_set",
+    "jvsc.kernels.lasso",
     "jvsc.kernels.compiled",
 )
 

@@ -12,7 +12,7 @@ from jvsc.solvers import fista
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install 'jvsc[numba]'")
 from jvsc.solvers import lasso
-from jvsc.solvers.lasso import check_lasso
+from jvsc.solvers.problem import check_lasso
 
 
 def problem(
@@ -146,7 +146,7 @@ def test_a_datum_does_not_depend_on_the_others_and_a_solution_is_kept():
         ({"penalty": np.array(np.nan)}, "penalty is nan; give a positive number"),
         ({"penalty": np.r_[np.ones(39), 0]}, "penalty holds 0.0; give a positive number"),
         ({"penalty": np.ones(48)}, r"give one number or \[N\] = \[40\], one a datum"),
-        ({"penalty": np.ones((1, 48))}, "for an atom's own, divide that atom"),
+        ({"penalty": np.ones((48, 1))}, "one an atom, or"),
         ({"data": np.ones((2, 32), complex)}, "data is of type complex128; give real numbers"),
         (
             {"initial_codes": np.full((40, 48), np.nan)},
@@ -266,3 +266,49 @@ def test_every_real_type_gives_the_solution(kind):
     codes = lasso(data.astype(np.float16), dictionary.astype(kind), 5).codes
     np.testing.assert_allclose(codes, [[0.0875, 0]], atol=1e-5)
     np.testing.assert_allclose(lasso(data.astype(bool), dictionary, 5).codes, [[0.0875, 0]], 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("num_data", [40, 300])
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("kind", ["one", "atom", "code"])
+def test_penalties_of_atoms_and_codes_and_codes_that_are_not_negative(
+    dtype, num_data, positive, kind
+):
+    """Against FISTA, which knows nothing of working sets; the gap certifies both."""
+    data, dictionary = problem(num_data, dtype=dtype)
+    shape = {"one": (1, 1), "atom": (1, 48), "code": (num_data, 48)}[kind]
+    penalty = np.random.default_rng(1).uniform(0.02, 0.2, shape)
+    penalty[0, 0] = np.inf if kind != "one" else 0.05
+    codes, gap, _ = lasso(data, dictionary, penalty, positive=positive)
+    best = fista(data, dictionary, penalty, positive=positive, tolerance=1e-6).codes
+
+    def objectives(codes):
+        residual = data - np.asarray(codes, np.float64) @ dictionary
+        finite = np.where(np.isinf(penalty), 0, penalty)
+        return 0.5 * (residual**2).sum(axis=1) + (finite * np.abs(codes)).sum(axis=1)
+
+    above = objectives(codes) / objectives(best) - 1
+    assert np.abs(above).max() < 2e-5
+    # In float32 1e-7 ||x|| ||a|| / penalty is as closely as it is known.
+    assert (gap <= (1e-4 if dtype == np.float32 else 1.1e-5) * objectives(codes)).all()
+    assert not positive or (codes >= 0).all()
+    assert kind == "one" or not codes[0, 0]
+
+
+@pytest.mark.parametrize("penalty", [0.5, 0.05])
+def test_codes_are_the_same_whatever_the_batch_and_the_number_of_threads(penalty):
+    import numba
+
+    data, dictionary = problem(600, num_atoms=96, dtype=np.float32)
+    codes = lasso(data, dictionary, penalty).codes
+    parts = [lasso(part, dictionary, penalty).codes for part in np.array_split(data, 7)]
+    numba.set_num_threads(1)
+    try:
+        alone = lasso(data, dictionary, penalty).codes
+    finally:
+        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    np.testing.assert_array_equal(alone, codes)
+    np.testing.assert_array_equal(lasso(data[::-1], dictionary, penalty).codes[::-1], codes)
+    np.testing.assert_array_equal(np.concatenate(parts) != 0, codes != 0)
+    np.testing.assert_allclose(np.concatenate(parts), codes, atol=2e-5)

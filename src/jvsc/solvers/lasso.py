@@ -1,7 +1,9 @@
 """The lasso for many data that share a dictionary, by whatever is fastest where they are."""
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -13,7 +15,7 @@ from jvsc.solvers.problem import (
     ORDINARY_EXPONENT,
     LassoSolution,
     as_real,
-    check_lasso,
+    check_shapes,
     common_type,
     positive_penalty,
 )
@@ -23,7 +25,11 @@ from jvsc.solvers.problem import (
 WEIGHT = 0.4
 # With more atoms a step of the splitting takes longer than what it spares.
 MOST_ATOMS_TO_SPLIT = 512
-LARGEST_CHUNK, SMALLEST_CHUNK, CHUNKS_A_THREAD = 256, 16, 4
+# Data are solved by splitting whose working set is more than this share of the atoms.
+LIMIT_SHARE = 0.2
+# With more atoms the Gram matrix takes longer, and more memory, than the parts that are needed.
+MOST_ATOMS_WITH_GRAM = 1024
+SMALLEST_CHUNK, LARGEST_CHUNK, CHUNKS_A_THREAD = 16, 256, 4
 
 _one_at_a_time = threading.Lock()
 
@@ -33,6 +39,7 @@ def lasso(
     dictionary: Shaped[ArrayLike, "K D"],
     penalty: ArrayLike,
     *,
+    positive: bool = False,
     tolerance: float = 1e-5,
     max_iterations: int = 1000,
     initial_codes: Shaped[ArrayLike, "..."] | None = None,
@@ -69,7 +76,7 @@ def lasso(
       ValueError: if `initial_codes` do not broadcast to [N, K].
     """
     x, a = as_real(data, "data"), as_real(dictionary, "dictionary")
-    check_lasso(x.shape, a.shape, penalty)
+    check_shapes(x.shape, a.shape)
     dtype = common_type(x, a)
     x, a = np.asarray(x, dtype), np.asarray(a, dtype)
     if not (np.isfinite(x).all() and np.isfinite(a).all()):
@@ -82,63 +89,111 @@ def lasso(
     rows, atoms = _exponents(x), _exponents(a.reshape(-1))
     units = (rows - atoms)[:, None]
     x, a, codes = _scaled(x, -rows[:, None]), _scaled(a, -atoms), _scaled(codes, -units)
-    penalties = np.broadcast_to(positive_penalty(penalty, len(x))[:, 0], len(x))
-    penalties = np.minimum(_scaled(penalties, -rows - atoms), LARGEST_PENALTY)
-    codes[penalties == LARGEST_PENALTY] = 0  # no correlation reaches it
-    iterations = _solve(codes, x, a, penalties, tolerance, max_iterations)
-    codes = _scaled(codes, units)
-    gap = _exact_gap(_scaled(codes, -units), x, a, penalties.astype(dtype))
-    scaled_gap = np.maximum(_scaled(gap, 2 * rows), np.finfo(dtype).tiny)
-    return LassoSolution(codes, np.where(gap > 0, scaled_gap, gap), iterations)
+    penalties = positive_penalty(penalty, len(x), len(a))
+    penalties = _scaled(
+        np.broadcast_to(penalties, (len(x), penalties.shape[1])), -units - 2 * atoms
+    )
+    penalties = np.minimum(penalties, LARGEST_PENALTY)
+    unreached = penalties == LARGEST_PENALTY  # no correlation is so large
+    if unreached.any():
+        codes[np.broadcast_to(unreached, codes.shape)] = 0
+    if positive:
+        np.maximum(codes, 0, out=codes)
+    gaps, iterations = _solve(codes, x, a, penalties, positive, tolerance, max_iterations)
+    scaled_gaps = np.maximum(_scaled(gaps, 2 * rows), np.finfo(dtype).tiny)
+    return LassoSolution(_scaled(codes, units), np.where(gaps > 0, scaled_gaps, gaps), iterations)
 
 
 def _solve(
     codes: Float[np.ndarray, "N K"],
     data: Float[np.ndarray, "N D"],
     dictionary: Float[np.ndarray, "K D"],
-    penalties: Float[np.ndarray, " N"],
+    penalties: Float[np.ndarray, "N #K"],
+    positive: bool,
     tolerance: float,
     max_iterations: int,
-) -> Int[np.ndarray, " N"]:
-    """Solves problems of ordinary size in place; the iterations of each."""
-    try:
-        import scipy.linalg.cython_blas  # noqa: F401  (Numba's products; limited below)
-        from numba import get_num_threads
-        from threadpoolctl import threadpool_limits
-
-        from jvsc.kernels.active_set import RELAXATION, solve_all
-    except ImportError as error:
-        raise UserError("lasso needs Numba: pip install 'jvsc[numba]', or use fista") from error
-    iterations = np.zeros(len(data), np.int32)
-    if not codes.size:
-        return iterations
+) -> tuple[Float[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """Solves problems of ordinary size in place; the gap and the steps of each."""
+    kernels = _kernels()
     dtype, limits = codes.dtype.type, np.finfo(codes.dtype)
+    gaps, iterations = np.zeros(len(data), dtype), np.zeros(len(data), np.int32)
+    if not codes.size:
+        return 0.5 * np.einsum("nd,nd->n", data, data), iterations
     penalties = np.maximum(penalties, float(limits.tiny))
-    energy = np.einsum("nd,nd->n", data, data)
-    gram = dictionary @ dictionary.T
+    least = penalties.min(axis=1)
+    inverse_weights = np.ones((1, len(dictionary)))
+    if penalties.shape[1] > 1:
+        inverse_weights = least[:, None] / penalties
+        if (inverse_weights == inverse_weights[:1]).all():
+            inverse_weights = inverse_weights[:1]
+    norms = np.einsum("kd,kd->k", dictionary, dictionary)
+    energies = np.einsum("nd,nd->n", data, data)
     # No gap is known more closely than its correlations are.
-    known = limits.eps * np.sqrt(energy) * np.sqrt(gram.diagonal().max()) / penalties
+    known = limits.eps * np.sqrt(energies) * np.sqrt(norms.max()) / least
     tolerances = np.minimum(np.maximum(tolerance, known), limits.max)
-    problem = (
-        codes,
-        data @ dictionary.T,
-        energy,
-        gram,
-        penalties.astype(dtype),
-        tolerances.astype(dtype),
-    )
-    weight = WEIGHT * float(gram.diagonal().mean())
-    inverse = np.empty((0, 0), dtype)
-    if len(dictionary) <= min(MOST_ATOMS_TO_SPLIT, len(data)) and weight > 0:
-        shifted = gram.astype(np.float64) + weight * np.eye(len(gram))
-        inverse = (RELAXATION * np.linalg.inv(shifted)).astype(dtype)
-    chunk = len(data) // (CHUNKS_A_THREAD * get_num_threads())
-    chunk = min(max(chunk, SMALLEST_CHUNK), LARGEST_CHUNK)
     # Each of Numba's threads takes products of its own. The limit is the process's: a caller in
     # another thread waits, lest the one that ends last leaves it as it found it, limited.
-    with _one_at_a_time, threadpool_limits(1, user_api="blas"):
-        solve_all(problem, inverse, dtype(weight), max_iterations, chunk, iterations)
-    return iterations
+    with _one_at_a_time, kernels.one_blas_thread():
+        few_atoms = len(dictionary) <= MOST_ATOMS_WITH_GRAM
+        gram = dictionary @ dictionary.T if few_atoms else np.empty((0, 0), dtype)
+        problem = (
+            np.ascontiguousarray(data),
+            codes,
+            np.ascontiguousarray(dictionary),
+            np.ascontiguousarray(dictionary.T),
+            gram,
+            least.astype(dtype),
+            inverse_weights.astype(dtype),
+            dtype(not positive),
+            tolerances.astype(dtype),
+        )
+        listed = np.arange(len(data))
+        work = partial(kernels.solve_on_sets, problem)
+        weight = WEIGHT * float(norms.mean())
+        if len(dictionary) <= MOST_ATOMS_TO_SPLIT and len(inverse_weights) == 1 and weight > 0:
+            limit = int(LIMIT_SHARE * len(dictionary))
+            late = work(listed, limit, max_iterations, kernels.chunk(len(listed)), gaps, iterations)
+            listed = listed[late]
+            if len(listed):
+                shifted = gram.astype(np.float64) + weight * np.eye(len(gram))
+                inverse = (kernels.relaxation * np.linalg.inv(shifted)).astype(dtype)
+                chunk = min(kernels.chunk(len(listed)), LARGEST_CHUNK)
+                kernels.split_all(problem, (inverse, dtype(weight)), listed, chunk)
+        work(listed, len(dictionary), max_iterations, kernels.chunk(len(listed)), gaps, iterations)
+    return gaps, iterations
+
+
+class _Kernels(NamedTuple):
+    """What of Numba and of BLAS is used."""
+
+    solve_on_sets: Callable
+    split_all: Callable
+    relaxation: float
+    threads: Callable[[], int]
+    pools: Any
+
+    def chunk(self, num_data: int) -> int:
+        """Data of one task, of which each thread has several."""
+        return max(num_data // (CHUNKS_A_THREAD * self.threads()), SMALLEST_CHUNK)
+
+    def one_blas_thread(self) -> Any:
+        """Within it products of matrices take one thread each."""
+        return self.pools.limit(limits=1, user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> _Kernels:
+    try:
+        import scipy.linalg.cython_blas  # noqa: F401  (Numba's products)
+        from numba import get_num_threads
+        from threadpoolctl import ThreadpoolController
+
+        from jvsc.kernels.lasso.all_data import solve_on_sets, split_all
+        from jvsc.kernels.lasso.splitting import RELAXATION
+    except ImportError as error:
+        raise UserError("lasso needs Numba: pip install 'jvsc[numba]', or use fista") from error
+    pools = ThreadpoolController()
+    return _Kernels(solve_on_sets, split_all, RELAXATION, get_num_threads, pools)
 
 
 def _exponents(values: Float[np.ndarray, "*B D"]) -> Any:
@@ -153,20 +208,3 @@ def _scaled(values: Float[np.ndarray, "*B"], exponent: Any) -> Float[np.ndarray,
         return values
     with np.errstate(over="ignore", under="ignore"):
         return np.ldexp(values, exponent)
-
-
-def _exact_gap(
-    codes: Float[np.ndarray, "N K"],
-    data: Float[np.ndarray, "N D"],
-    dictionary: Float[np.ndarray, "K D"],
-    penalties: Float[np.ndarray, " N"],
-) -> Float[np.ndarray, " N"]:
-    """Duality gap of each problem from its residual itself, as `jvsc.solvers.fista.exact_gap`."""
-    with np.errstate(over="ignore", invalid="ignore"):  # codes that the type could not hold
-        residual = data - codes @ dictionary
-        largest = np.abs(residual @ dictionary.T).max(axis=1, initial=0)
-        energy = np.einsum("nd,nd->n", residual, residual)
-        scale = np.minimum(1, penalties / np.maximum(largest, np.finfo(codes.dtype).tiny))
-        primal = 0.5 * energy + penalties * np.abs(codes).sum(axis=1)
-        dual = scale * np.einsum("nd,nd->n", residual, data) - 0.5 * scale**2 * energy
-        return np.maximum(primal - dual, 0)

@@ -1,0 +1,1 @@
+"""The lasso on a CPU (Numba): working sets for few non-zeros, splitting for many."""
