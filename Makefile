@@ -53,7 +53,7 @@ format: install
 
 # The exact versions of everything, for every platform, without any index's address.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --universal --quiet \
+	$(BIN)/uv pip compile pyproject.toml --extra command --extra dev --extra docs --universal --quiet \
 	  --no-emit-index-url --no-header --no-annotate --fork-strategy fewest --upgrade --output-file requirements.lock
 
 clean:

@@ -15,7 +15,7 @@ with importing(is_command=__name__ == "__main__"):
     from rich.table import Table
 
     from jvsc.data import Dataset
-    from jvsc.errors import DivergenceError, InterruptedRunError, UserError
+    from jvsc.errors import DivergenceError, InterruptedRunError, UserError, require_extra
     from jvsc.runs.checkpoint import CHECKPOINTS
     from jvsc.runs.commandline import MODEL_MODES, USAGE, Command, parse
     from jvsc.runs.config import Config
@@ -23,6 +23,7 @@ with importing(is_command=__name__ == "__main__"):
     from jvsc.runs.factories import build_dataset
     from jvsc.runs.interruption import end, immediate_interruption
     from jvsc.runs.processes import check_devices, is_first_process, start_processes
+    from jvsc.runs.report import MODULES
     from jvsc.runs.report.measures import ROWS, written
     from jvsc.runs.train import train
     from jvsc.runs.workdir import locked_workdir
@@ -63,6 +64,9 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     if command.mode == "help":
         console.print(USAGE, markup=False, highlight=False, soft_wrap=True)
         return 0
+    if command.mode not in MODEL_MODES:  # now, not when the training is done
+        modules = ("tensorboardX", *MODULES) if command.mode == "train" else MODULES
+        require_extra("command", f"--mode={command.mode}", modules)
     if command.mode == "compare":
         return compare(command.workdirs, command.workdir, console)
     if command.mode in MODEL_MODES:

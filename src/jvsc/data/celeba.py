@@ -12,7 +12,7 @@ from PIL import Image
 
 from jvsc.data.dataset import Dataset, Labels
 from jvsc.data.image_cache import CachedImages, Progress, Recipe, cached_images
-from jvsc.data.paths import user_path, what_lies
+from jvsc.data.paths import default_cache, user_path, what_lies
 from jvsc.data.prepared import EncodedImages, fingerprint, prepared_images
 from jvsc.errors import UserError
 
@@ -242,11 +242,6 @@ def prepared_faces(tfds_dir: str) -> list[EncodedImages]:
             f"{PARTITION_FILE}, or data.tfds_dir to where tensorflow-datasets has prepared celeb_a "
             f"as array_record; last tried: {error}"
         ) from None
-
-
-def default_cache() -> Path:
-    """The user's cache folder for jvsc."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jvsc"
 
 
 def remarks(splits: list[EncodedImages], caches: list[CachedImages]) -> str:

@@ -78,3 +78,8 @@ def span(files: Sequence[Path]) -> str:
     if len(files) == 1:
         return "1 file"
     return f"{len(files)} files, {files[0].name} to {files[-1].name}"
+
+
+def default_cache() -> Path:
+    """The user's cache folder for jvsc."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jvsc"

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from jvsc.data import Dataset
-from jvsc.data.celeba import default_cache
-from jvsc.data.paths import user_path
+from jvsc.data.paths import default_cache, user_path
 from jvsc.data.pixels import as_float
 from jvsc.errors import UserError
 from jvsc.evaluation.code_measures import Values, measure_codes, measure_dictionary, objective_terms

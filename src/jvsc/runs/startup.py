@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jvsc.errors import UserError
 from jvsc.runs.interruption import end_at_once
 
 # How an installation calls the command.
@@ -17,7 +18,7 @@ EXIT_USER_ERROR = 2
 
 @contextmanager
 def importing(is_command: bool) -> Iterator[None]:
-    """Within it Ctrl-C ends a command without a word, and what JAX refuses is one line.
+    """Within it Ctrl-C ends a command without a word, and what JAX or jvsc refuses is one line.
 
     JAX reads its settings from the environment as it is imported.
 
@@ -36,6 +37,9 @@ def importing(is_command: bool) -> Iterator[None]:
         signal.signal(signal.SIGINT, end_at_once)
     try:
         yield
+    except UserError as error:
+        print(f"jvsc: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
     except ValueError as error:
         if "JAX" not in str(error):
             raise

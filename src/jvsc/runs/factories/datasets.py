@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from jvsc.data import Dataset, load_activations, load_celeba, load_fashion_mnist, load_patches
+from jvsc import data as sources
+from jvsc.data import Dataset
 from jvsc.runs.config import Config, DataConfig
 
 DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
-    "patches": lambda data: load_patches(
+    "patches": lambda data: sources.load_patches(
         data.path,
         patch_size=data.patch_size,
         num_train=data.num_train,
@@ -14,21 +15,21 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
         validation_fraction=data.validation_fraction,
         seed=data.seed,
     ),
-    "fashion_mnist": lambda data: load_fashion_mnist(
+    "fashion_mnist": lambda data: sources.load_fashion_mnist(
         data.path,
         tfds_dir=data.tfds_dir,
         num_train=data.num_train,
         num_validation=data.num_validation,
         seed=data.seed,
     ),
-    "celeba": lambda data: load_celeba(
+    "celeba": lambda data: sources.load_celeba(
         data.path,
         tfds_dir=data.tfds_dir,
         cache_dir=data.cache_dir,
         num_train=data.num_train,
         num_validation=data.num_validation,
     ),
-    "activations": lambda data: load_activations(
+    "activations": lambda data: sources.load_activations(
         data.path, num_train=data.num_train, num_validation=data.num_validation
     ),
 }
