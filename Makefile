@@ -36,7 +36,7 @@ slurm: install
 
 # The documentation, in site/.
 docs: install
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/zensical build --strict --clean
 
 lint: install
 	$(BIN)/ruff check .
