@@ -65,8 +65,7 @@ def execute(arguments: Sequence[str], console: Console) -> int:
         console.print(USAGE, markup=False, highlight=False, soft_wrap=True)
         return 0
     if command.mode not in MODEL_MODES:  # now, not when the training is done
-        modules = ("tensorboardX", *MODULES) if command.mode == "train" else MODULES
-        require_extra("command", f"--mode={command.mode}", modules)
+        require_extra("command", f"--mode={command.mode}", MODULES)
     if command.mode == "compare":
         return compare(command.workdirs, command.workdir, console)
     if command.mode in MODEL_MODES:

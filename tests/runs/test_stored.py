@@ -18,6 +18,7 @@ from jvsc.runs.report.record import read_record
 from jvsc.runs.trained_model import NORMALISATION_FILE, _stored_normalisation
 from jvsc.runs.workdir import claim_workdir, locked_workdir, read_config
 
+CONFIG = small_config()
 ROW = {"epoch": 1, "loss": [2.0], "nonzero_fraction": [0.5], "steps_per_second": 3.0}
 REPORT = {
     "method": "gaussian",
@@ -112,7 +113,7 @@ def test_what_a_run_needs_is_named_in_one_line(name, read, damage, workdir):
 def test_a_log_that_cannot_be_read_is_named_and_put_aside(damage, workdir, capsys):
     (workdir / "metrics.jsonl").unlink()
     DAMAGES[damage](workdir / "metrics.jsonl")
-    with open_log(workdir, 1, 2, (0,), Console(width=500)) as log:
+    with open_log(workdir, 1, CONFIG, Console(width=500)) as log:
         log.write(ROW | {"epoch": 2})
     assert [row["epoch"] for row in read_metrics(workdir)] == [2]
     # Without an end of its line it is what a kill leaves, of which nothing is told.
@@ -130,7 +131,7 @@ def test_rows_around_a_damaged_one_are_kept(workdir):
     assert [row["epoch"] for row in rows] == [1, 3]
     assert damage.startswith("line 2: epoch")
     assert read_record(workdir).damage == damage
-    with open_log(workdir, 3, 4, (0,), Console(quiet=True)):
+    with open_log(workdir, 3, CONFIG, Console(quiet=True)):
         pass
     assert read_log(workdir) == (rows, "")
     (aside,) = (workdir / "damaged").iterdir()
@@ -139,7 +140,7 @@ def test_rows_around_a_damaged_one_are_kept(workdir):
 
 def test_a_file_in_the_place_of_tensorboards_folder_is_put_aside(workdir):
     (workdir / "tensorboard").write_text("kept")
-    with open_log(workdir, 1, 2, (0,), Console(quiet=True)) as log:
+    with open_log(workdir, 1, CONFIG, Console(quiet=True)) as log:
         log.write(ROW | {"epoch": 2})
     (aside,) = (workdir / "damaged").iterdir()
     assert aside.read_text() == "kept"

@@ -1,10 +1,10 @@
-"""What a run tells while it trains: metrics.jsonl, TensorBoard, and a progress bar."""
+"""What a run tells while it trains: metrics.jsonl, its trackers, and a progress bar."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired
+from typing import Any, NotRequired
 
 import numpy as np
 import pydantic
@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typing_extensions import TypedDict
 
+from jvsc.runs.config import Config, flatten
 from jvsc.runs.stored import UnreadableError, parsed, set_aside, stored_text
+from jvsc.runs.trackers import Opening, Tracker, open_trackers
 from jvsc.runs.workdir import write_atomically
-
-if TYPE_CHECKING:
-    from jvsc.runs.tensorboard import ScalarEvents
 
 METRICS_FILE = "metrics.jsonl"
 # One epoch: means over its steps, a list with one number a seed, and single numbers.
@@ -70,14 +69,19 @@ def read_log(workdir: Path) -> tuple[list[Row], str]:
 
 
 class RunLog:
-    """Writes one row an epoch to metrics.jsonl and TensorBoard, and moves the progress bar."""
+    """Writes one row an epoch to metrics.jsonl and the trackers, and moves the progress bar."""
 
-    def __init__(self, workdir: Path, epoch: int, seeds: tuple[int, ...], progress: Progress):
+    def __init__(
+        self,
+        workdir: Path,
+        seeds: tuple[int, ...],
+        progress: Progress,
+        trackers: Sequence[Tracker],
+    ):
         self._file = workdir / METRICS_FILE
         self._seeds = seeds
         self._progress = progress
-        self._folder, self._epoch = workdir / "tensorboard", epoch
-        self._events: ScalarEvents | None = None
+        self._trackers = trackers
 
     def write(self, row: Row) -> None:
         """Logs an epoch; lists hold one number a seed."""
@@ -85,16 +89,14 @@ class RunLog:
         clean = {name: _finite(value) for name, value in row.items()}
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean, allow_nan=False) + "\n")
-        if self._events is None:
-            # Brings in PyTorch where there is one: not before the first step.
-            from jvsc.runs.tensorboard import ScalarEvents
-
-            self._events = ScalarEvents(self._folder, self._epoch + 1)
-        for name, value in row.items():
-            if isinstance(value, list):
-                for seed, number in zip(self._seeds, value, strict=True):
-                    self._events.add(f"{name}/seed_{seed}", number, row["epoch"])
-        self._events.flush()
+        numbers = {
+            f"{name}/seed_{seed}": number
+            for name, value in row.items()
+            if isinstance(value, list)
+            for seed, number in zip(self._seeds, value, strict=True)
+        }
+        for tracker in self._trackers:
+            tracker.add(numbers, row["epoch"])
 
     def advance(self, row: Row) -> None:
         """Shows an epoch on the progress bar, or as a line where there is no terminal."""
@@ -113,19 +115,24 @@ class RunLog:
             line = f"epoch {row['epoch']}: {text}"
             self._progress.console.print(line, highlight=False, soft_wrap=True)
 
-    def close(self) -> None:
-        """Flushes TensorBoard's events."""
-        if self._events is not None:
-            self._events.close()
-
 
 @contextmanager
 def open_log(
-    workdir: Path, epoch: int, num_epochs: int, seeds: tuple[int, ...], console: Console
+    workdir: Path, epoch: int, config: Config, console: Console, *, tracked: bool = True
 ) -> Iterator[RunLog]:
     """Opens the run's logs at `epoch`; rows of later epochs, which a kill left behind, go.
 
     Logs that cannot be read are told and put aside.
+
+    Args:
+      workdir: the run's.
+      epoch: epochs done.
+      config: the run's settings.
+      console: where the progress bar goes.
+      tracked: whether the trackers are told too; of several processes the first does that.
+
+    Raises:
+      UserError: if a tracker cannot be opened.
     """
     rows, damage = read_log(workdir)
     events = workdir / "tensorboard"
@@ -145,13 +152,14 @@ def open_log(
         TextColumn("{task.fields[status]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        progress.add_task("train", total=num_epochs, completed=epoch, status="compiling")
-        log = RunLog(workdir, epoch, seeds, progress)
-        try:
-            yield log
-        finally:
-            log.close()
+    names = config.output.trackers if tracked else ()
+    opening = Opening(workdir, epoch + 1, flatten(config.model_dump()))
+    with (
+        open_trackers(names, opening) as trackers,
+        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+    ):
+        progress.add_task("train", total=config.num_epochs, completed=epoch, status="compiling")
+        yield RunLog(workdir, config.seeds, progress, trackers)
 
 
 def _finite(value: list[float] | float | int) -> list[float | None] | float | int | None:

@@ -183,9 +183,10 @@ class ParallelConfig(Section):
 
 
 class OutputConfig(Section):
-    """When a run validates, keeps checkpoints and draws."""
+    """When a run validates, keeps checkpoints and draws, and what shows its numbers."""
 
     validate_every: PositiveInt = 1
     checkpoint_every: PositiveInt = 1
     keep_last: PositiveInt = 2
     draw_epochs: tuple[PositiveInt, ...] = ()
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)

@@ -27,6 +27,7 @@ from jvsc.runs.processes import (
     own_folder,
     wait_for_all,
 )
+from jvsc.runs.trackers import require_trackers
 from jvsc.runs.trained_model import write_normalisation
 from jvsc.runs.workdir import check_workdir, claim_workdir, locked_workdir, make_workdir
 from jvsc.training.batches import make_prepare
@@ -63,11 +64,12 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
       The last states and the data.
 
     Raises:
-      UserError: if the data or the workdir do not serve.
+      UserError: if the data or the workdir do not serve, or a tracker is not installed.
       DivergenceError: if a loss becomes non-finite where that is not an expected result.
       InterruptedRunError: after a SIGTERM or Ctrl-C; the same call goes on where it ended.
     """
     console = console or Console()
+    require_trackers(config.output.trackers)
     check_workdir(workdir, config)
     check_needs(config)
     mesh = make_mesh(config.parallel.latent_shards)
@@ -86,7 +88,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         checkpoints = held.enter_context(open_checkpoints(workdir, config.output.keep_last))
         loop = start_loop(config, dataset, mesh, checkpoints, workdir, scratch, console)
         log = held.enter_context(
-            open_log(loop.folder, loop.epoch, config.num_epochs, config.seeds, console)
+            open_log(loop.folder, loop.epoch, config, console, tracked=is_first_process())
         )
         with ending_with_others():
             while loop.epoch < config.num_epochs and not loop.is_lost():
