@@ -125,6 +125,7 @@ def use_model(command: Command, console: Console) -> int:
       UserError: if there is no model, or what was given does not fit it.
     """
     from jvsc.runs.encode_files import decode_file, encode_file
+    from jvsc.runs.sae_lens import save_sae_lens
     from jvsc.runs.trained_model import load_with
 
     trained = load_with(command.config, command.workdir, command.seed)
@@ -133,7 +134,10 @@ def use_model(command: Command, console: Console) -> int:
     elif command.mode == "decode":
         decode_file(trained, command.source, command.target, console)
     else:
-        trained.save(command.target)
+        if command.layout == "sae_lens":
+            save_sae_lens(trained, command.target)
+        else:
+            trained.save(command.target)
         print_paths(console, sorted(command.target.iterdir()))
     return 0
 

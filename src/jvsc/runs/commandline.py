@@ -14,12 +14,14 @@ from jvsc.runs.workdir import FREE_SECTIONS, read_config
 
 DEFAULT_CONFIG = "patches.py:inferred_threshold,demo"
 MODEL_MODES = ("encode", "decode", "export")
+# Of exports.
+LAYOUTS = ("jvsc", "sae_lens")
 MODES = ("train", "evaluate", "compare", *MODEL_MODES)
 USAGE = """\
 python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR]
                     [--mode=train|evaluate|compare|encode|decode|export]
                     [--workdirs=DIR,DIR] [--input=FILE] [--output=FILE] [--seed=N]
-                    [--distributed] [--config.KEY=VALUE ...]
+                    [--layout=jvsc|sae_lens] [--distributed] [--config.KEY=VALUE ...]
 
   --config     settings, such as configs/patches.py:thresholded_laplacian;
                by default a short demonstration on photographs that come with the installation
@@ -29,6 +31,7 @@ python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR]
   --workdirs   the runs to compare; the page goes to --workdir
   --input      encode: data, as .npy, .npz, .safetensors or a folder of them; decode: codes.npz
   --output     encode: codes.npz, scipy.sparse's; decode: X.npy; export: a folder for jvsc.load
+  --layout     export: for jvsc.load (jvsc), or of a sparse autoencoder for SAELens (sae_lens)
   --seed       which of the run's seeds encodes, decodes or is exported (default the first)
   --distributed
                join the other processes of this run: by SLURM, GKE or a TPU pod, or by
@@ -48,6 +51,7 @@ class Command(NamedTuple):
       source: the file to encode or decode.
       target: what is written.
       seed: which seed of the run; None for the first that did not diverge.
+      layout: one of `LAYOUTS`, of what is exported.
     """
 
     mode: str
@@ -58,6 +62,7 @@ class Command(NamedTuple):
     source: Path = Path()
     target: Path = Path()
     seed: int | None = None
+    layout: str = LAYOUTS[0]
 
 
 def bundled_config(name: str) -> str:
@@ -115,7 +120,8 @@ def _model_command(values: flags.FlagValues, overrides: dict[str, Any]) -> Comma
     config = _evaluated_config(workdir, overrides)
     source = user_path(values.input or "", "--input")
     target = user_path(values.output or "", "--output")
-    return Command(values.mode, workdir, config, source=source, target=target, seed=values.seed)
+    model = {"seed": values.seed, "layout": values.layout}
+    return Command(values.mode, workdir, config, source=source, target=target, **model)
 
 
 def _runs(values: flags.FlagValues) -> tuple[Path, ...]:
@@ -147,6 +153,7 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     flags.DEFINE_string("output", None, "", flag_values=values)
     flags.DEFINE_integer("seed", None, "", flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "", flag_values=values)
+    flags.DEFINE_enum("layout", LAYOUTS[0], LAYOUTS, "", flag_values=values)
     flags.DEFINE_bool("distributed", False, "", flag_values=values)
     flags.DEFINE_bool("help", False, "", short_name="h", flag_values=values)
     try:

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -157,23 +159,11 @@ class TrainedModel:
         Raises:
           UserError: if the folder is there already, or cannot be made.
         """
-        if folder.exists():
-            raise UserError(f"--output={folder} is there already; remove it or give another")
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-        try:
-            temporary.mkdir(parents=True)
-        except OSError as error:
-            raise UserError(
-                f"--output={folder} cannot be written ({error.strerror}); give another"
-            ) from None
-        try:
+        with new_folder(folder) as temporary:
             settings = json.dumps(self.config.model_dump(), indent=2) + "\n"
             (temporary / CONFIG_FILE).write_text(settings, encoding="utf-8")
             self._save_arrays(temporary / MODEL_FILE)
             (temporary / ENCODER_FILE).write_bytes(self.export_encoder())
-            _put_in_place(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _save_arrays(self, file: Path) -> None:
         arrays = name_leaves({"parameters": self.parameters, "statistics": self.statistics})
@@ -207,6 +197,29 @@ class TrainedModel:
         )
         exported = jax.export.export(jax.jit(encode), platforms=EXPORT_PLATFORMS)(*arguments)
         return bytes(exported.serialize())
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write into, which takes its place at the end.
+
+    Raises:
+      UserError: if `folder` is there already, or cannot be made.
+    """
+    if folder.exists():
+        raise UserError(f"--output={folder} is there already; remove it or give another")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"--output={folder} cannot be written ({error.strerror}); give another"
+        ) from None
+    try:
+        yield temporary
+        _put_in_place(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
