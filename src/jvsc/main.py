@@ -62,7 +62,10 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     """
     command = parse(arguments)
     if command.mode == "help":
+        from jvsc.runs.settings_help import settings_help
+
         console.print(USAGE, markup=False, highlight=False, soft_wrap=True)
+        console.print(settings_help(console.width), highlight=False)
         return 0
     if command.mode not in MODEL_MODES:  # now, not when the training is done
         require_extra("command", f"--mode={command.mode}", MODULES)

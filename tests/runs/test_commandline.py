@@ -1,6 +1,7 @@
 """The command line: what is understood, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from jvsc.errors import UserError
 from jvsc.main import EXIT_USER_ERROR, run
 from jvsc.runs.commandline import parse
-from jvsc.runs.config import make_config
+from jvsc.runs.config import Config, flatten, make_config
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "patches.py")
 
@@ -149,3 +150,34 @@ def test_settings_may_stand_before_the_config_file(joined):
         given[place:place] = named
         config = parse(given).config
         assert (config.method, config.num_epochs) == ("gaussian", 3)
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_help_lists_every_setting_with_its_default_and_what_it_is(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= columns
+    text = " ".join(shown.split())
+    for key, default in flatten(Config().model_dump()).items():
+        first, _, name = key.rpartition(".")
+        kind = Config.model_fields[first].annotation if first else Config
+        about = kind.model_fields[name].description
+        assert about, key
+        start = text.index(f" {key} {about.rstrip('.')} (")
+        assert f"default {default if default != '' else 'empty'})" in text[start : start + 400], key
+
+
+@pytest.mark.parametrize(
+    ("setting", "allowed"),
+    [
+        ("data.validation_fraction=1.5", "must be a number > 0 and < 1"),
+        ("data.validation_fraction=-1.", "must be a number > 0 and < 1"),
+        ("encoder.momentum=1.", "must be a number >= 0 and < 1"),
+        ("sparsity=1.", "must be a number > 0 and < 1, or None"),
+        ("seeds=(0,-1)", "must be a whole number >= 0 and < 2^63"),
+    ],
+)
+def test_a_value_out_of_range_is_told_both_ends(setting, allowed):
+    with pytest.raises(UserError, match=f"is .*: {re.escape(allowed)}$"):
+        train(f"--config.{setting}")

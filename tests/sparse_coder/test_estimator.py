@@ -203,8 +203,8 @@ def test_codes_as_a_data_frame(fitted):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"n_components": 0}, "n_components is 0: input should be greater than 0"),
-        ({"sparsity": 1.5}, "sparsity is 1.5: input should be less than 1"),
+        ({"n_components": 0}, "n_components is 0: must be a whole number > 0"),
+        ({"sparsity": 1.5}, "sparsity is 1.5: must be a number > 0 and < 1, or None"),
         ({"method": "thresholded_laplacien"}, "did you mean 'thresholded_laplacian'"),
         ({"method": "topk"}, "unknown method 'topk'"),
         ({"refine_steps": -1}, "refine_steps is -1"),

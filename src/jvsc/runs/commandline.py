@@ -20,23 +20,31 @@ MODES = ("train", "evaluate", "compare", *MODEL_MODES)
 USAGE = """\
 python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR]
                     [--mode=train|evaluate|compare|encode|decode|export]
-                    [--workdirs=DIR,DIR] [--input=FILE] [--output=FILE] [--seed=N]
-                    [--layout=jvsc|sae_lens] [--distributed] [--config.KEY=VALUE ...]
+                    [--workdirs=DIR,DIR] [--input=FILE] [--output=FILE]
+                    [--seed=N] [--layout=jvsc|sae_lens] [--distributed]
+                    [--config.KEY=VALUE ...]
 
-  --config     settings, such as configs/patches.py:thresholded_laplacian;
-               by default a short demonstration on photographs that come with the installation
-  --workdir    where the run lives: the same command continues it (default runs/demo)
-  --mode       train (then evaluate), evaluate a run that has been trained, or compare several;
-               encode data into sparse codes, decode codes, or export the trained model
+  --config     settings, such as configs/patches.py:thresholded_laplacian; by
+               default a short demonstration on photographs that jvsc finds in
+               its installation
+  --workdir    where the run lives: the same command continues it (default
+               runs/demo)
+  --mode       train (then evaluate), evaluate a run that has been trained, or
+               compare several; encode data into sparse codes, decode codes, or
+               export the trained model
   --workdirs   the runs to compare; the page goes to --workdir
-  --input      encode: data, as .npy, .npz, .safetensors or a folder of them; decode: codes.npz
-  --output     encode: codes.npz, scipy.sparse's; decode: X.npy; export: a folder for jvsc.load
-  --layout     export: for jvsc.load (jvsc), or of a sparse autoencoder for SAELens (sae_lens)
-  --seed       which of the run's seeds encodes, decodes or is exported (default the first)
+  --input      encode: data, as .npy, .npz, .safetensors or a folder of them;
+               decode: codes.npz
+  --output     encode: codes.npz, scipy.sparse's; decode: X.npy; export: a new
+               folder
+  --layout     export: for jvsc.load (jvsc), or, of a sparse autoencoder, for
+               SAELens (sae_lens)
+  --seed       which of the run's seeds encodes, decodes or is exported (default
+               the first)
   --distributed
-               join the other processes of this run: by SLURM, GKE or a TPU pod, or by
-               JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
-  --config.KEY one setting, such as --config.num_samples=20 or --config.data.path=IMAGES.mat"""
+               join the other processes of this run: by SLURM, GKE or a TPU pod,
+               or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID
+  --config.KEY one setting, such as --config.num_samples=20"""
 
 
 class Command(NamedTuple):

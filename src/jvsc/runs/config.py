@@ -20,6 +20,7 @@ from jvsc.model.methods import (
 from jvsc.model.networks import ARCHITECTURES
 from jvsc.model.sampling import Sampling
 from jvsc.model.thresholding import Estimator
+from jvsc.runs.allowed import allowed_at
 from jvsc.runs.sections import (
     AnnealingConfig,
     AnySection,
@@ -40,24 +41,42 @@ from jvsc.runs.sections import (
 
 # Of a value that is refused, so much is quoted.
 QUOTED = 200
+# pydantic's mistakes that name one end of a range, or a type without its range.
+OUT_OF_RANGE = {
+    "greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number",
+    "int_type", "float_type", "bool_type",
+}  # fmt: skip
 
 
 class Config(Section):
     """All settings of a run; the defaults are the paper's linear experiment."""
 
     method: str = "thresholded_laplacian"
+    """One of the paper's, inferred_threshold, or a sparse autoencoder, as README.md lists them."""
     num_epochs: PositiveInt = 300
+    """Passes over the training data."""
     batch_size: PositiveInt = 100
+    """Data a step, over all devices."""
     num_latents: PositiveInt = 256
+    """K, atoms of the dictionary."""
     num_samples: PositiveInt = 1
+    """J, draws for each datum."""
     sampling: Sampling = "max"
+    """What draws count: the best, their mean, the importance-weighted bound, or none drawn."""
     sampling_chunk: PositiveInt | None = None
+    """Of the J draws so many are scored at once: memory against speed."""
     estimator: Estimator = "straight_through"
+    """Of the gradient through the threshold."""
     threshold: PositiveFloat | None = None
+    """Lambda; follows from the sparsity if that is given."""
     sparsity: float | None = Field(default=None, gt=0, lt=1)
+    """Share of non-zeros in the prior; follows from the threshold if that is given."""
     kl_weight: float = Field(default=1e-2, ge=0)
+    """Beta of the KL divergence."""
     compute_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Of the networks' products; auto is bfloat16 for CelebA on GPUs and TPUs."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
+    """Random keys of the trainings, which run together."""
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     generator: GeneratorConfig = GeneratorConfig()
@@ -239,7 +258,8 @@ def validated(kind: type[AnySection], settings: Mapping[str, Any]) -> AnySection
     try:
         return kind.model_validate(_tuples(settings))
     except pydantic.ValidationError as error:
-        raise UserError("; ".join(_explain(problem) for problem in error.errors())) from None
+        problems = [_explain(problem, kind) for problem in error.errors()]
+        raise UserError("; ".join(problems)) from None
 
 
 def differences(stored: Config, asked: Config, ignore: tuple[str, ...] = ()) -> list[str]:
@@ -286,7 +306,7 @@ def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, kind: type[Section]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}; {nearest_key(key)}"
@@ -295,4 +315,6 @@ def _explain(problem: Any) -> str:
         return message
     given = repr(problem["input"])
     given = given if len(given) <= QUOTED else f"{given[:QUOTED]} ..."
+    if problem["type"] in OUT_OF_RANGE and (values := allowed_at(kind, problem["loc"])):
+        return f"{key} is {given}: must be {values}"
     return f"{key} is {given}: {message[0].lower()}{message[1:]}"

@@ -11,7 +11,12 @@ class Section(BaseModel):
     """Base of all settings: immutable, no unknown key, no silent conversion, no NaN."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        # What stands under a field is its line of `--help`.
+        use_attribute_docstrings=True,
     )
 
 
@@ -24,15 +29,25 @@ class DataConfig(Section):
     """Which data, and how much of it."""
 
     name: Literal["patches", "fashion_mnist", "celeba", "activations"] = "patches"
+    """Which data."""
     path: str = ""
+    """A file or folder of the user's; by default what jvsc or the system brings."""
     tfds_dir: str = ""
+    """Where tensorflow-datasets keeps its data; by default its own folder."""
     cache_dir: str = ""
+    """Where decoded images are kept; by default jvsc in the user's cache folder."""
     patch_size: PositiveInt = 16
+    """Side of a patch, in pixels."""
     num_train: PositiveInt = 80_000
+    """Training data, N."""
     num_validation: PositiveInt = 16_000
+    """Validation data, M."""
     validation_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the photographs that is kept for validation."""
     seed: Seed = 0
+    """Of the places where patches are cut, and of a subset."""
     device_memory_fraction: float = Field(default=0.5, ge=0, le=1)
+    """Data up to this share of a device's memory live there; larger ones are streamed."""
 
 
 class EncoderConfig(Section):
@@ -47,17 +62,29 @@ class EncoderConfig(Section):
     """
 
     name: Literal["mlp", "linear", "unrolled", "message_passing"] = "mlp"
+    """Dense layers, one linear layer, or steps of inference that read the dictionary."""
     steps: PositiveInt = 10
+    """Of unrolled and message_passing."""
     corrects: bool = False
+    """Whether each step has a matrix of its own beside the dictionary."""
     support_steps: NonNegativeInt = 2
+    """Towards the least squares of the non-zeros, of a deterministic code."""
     optimizer: Literal["sgd", "adam"] = "sgd"
+    """Of encoder and network generator; Adam's first decay rate is the momentum."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    """Of the learning rate."""
     hidden: tuple[PositiveInt, ...] = (512, 1024, 512, 256)
+    """Widths of the dense layers."""
     learning_rate: PositiveFloat = 0.01
+    """At its highest."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Nesterov's, or Adam's first decay rate."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """L2 penalty of the weights in each step."""
     max_gradient_norm: PositiveFloat | None = None
+    """Longer gradients are shortened to it."""
     start_at_prior: bool = False
+    """Begin near the prior instead of near heads of zero."""
 
 
 class GeneratorConfig(Section):
@@ -68,25 +95,40 @@ class GeneratorConfig(Section):
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
+    """Of the dictionary."""
     schedule: Literal["exponential", "one_cycle"] = "exponential"
+    """Of its learning rate, which falls each epoch or goes through one cycle."""
     max_gradient_norm: PositiveFloat | None = None
+    """Longer gradients are shortened to it."""
     unit_norm: bool = False
+    """Whether atoms have norm 1 after each step."""
     start: Literal["random", "data"] = "random"
+    """Of the atoms: random directions, or random training data."""
     learning_rate: PositiveFloat = 0.5
+    """Of the dictionary, at its highest."""
     decay: float = Field(default=0.99, gt=0, le=1)
+    """Factor of the rate an epoch (exponential)."""
     initial_norm: PositiveFloat = 1.0
+    """Of the atoms."""
     frobenius: float = Field(default=1e-4, ge=0)
+    """Weight of the dictionary's squared norm in the loss."""
 
 
 class PriorConfig(Section):
     """Constants of the priors (appendix B and D)."""
 
     scale: PositiveFloat = 0.1
+    """B of the Laplacian prior."""
     variance: PositiveFloat = 0.1
+    """Of the Gaussian prior."""
     threshold_concentration: PositiveFloat = 3.0
+    """Of the Gamma prior over thresholds."""
     threshold_kl_weight: float = Field(default=0.1, ge=0)
+    """Of the divergence of inferred thresholds."""
     learns_scale: bool = True
+    """Whether the data decide the scale (inferred_threshold)."""
     learns_sparsity: bool = True
+    """Whether the data decide the share of non-zeros (inferred_threshold)."""
 
 
 class NoiseConfig(Section):
@@ -97,8 +139,11 @@ class NoiseConfig(Section):
     """
 
     rule: NoiseRule = "controlled"
+    """Whether the noise is given, held so that sparsity is met, or learned."""
     variance: PositiveFloat = 0.25
+    """Of an entry of the data, whose own is 1 on average; at the start unless fixed."""
     control_until: float = Field(default=0.9, ge=0, le=1)
+    """Share of the training after which the controller rests; at 1 never."""
 
 
 class AnnealingConfig(Section):
@@ -108,12 +153,19 @@ class AnnealingConfig(Section):
     """
 
     warmup_start: float = Field(default=0.1, ge=0, le=1)
+    """Factor of the samples' noise at the start."""
     warmup_begin: NonNegativeInt = 1500
+    """Step from which it grows."""
     warmup_increment: PositiveFloat = 2e-4
+    """By which it grows a step."""
     kl_warmup_steps: NonNegativeInt = 0
+    """Over which the KL weight grows."""
     kl_warmup_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the training over which it grows, where kl_warmup_steps is 0."""
     temperature_decay: float = Field(default=0.9995, gt=0, le=1)
+    """Factor a step of the spike's temperature."""
     temperature_minimum: PositiveFloat = 0.5
+    """Where the temperature stays."""
 
 
 class AutoencoderConfig(Section):
@@ -123,53 +175,86 @@ class AutoencoderConfig(Section):
     """
 
     penalty: PositiveFloat = 1.0
+    """Lambda of relu_l1 and jump_relu."""
     penalty_warmup_steps: NonNegativeInt = 0
+    """Over which the penalty grows."""
     active: PositiveInt = 32
+    """K of topk."""
     auxiliary_active: PositiveInt = 512
+    """Dead latents that model topk's error."""
     auxiliary_weight: float = Field(default=1 / 32, ge=0)
+    """Of their loss."""
     dead_after: PositiveInt = 10_000_000
+    """Data after which a latent that was never active is dead."""
     bandwidth: PositiveFloat = 1e-3
+    """Of jump_relu's pseudo-derivatives, for data of mean squared norm 1."""
     initial_threshold: PositiveFloat = 1e-3
+    """Of jump_relu, for data of mean squared norm 1."""
 
 
 class FistaConfig(Section):
     """Sparse coding by FISTA: the baseline's training, and every method's validation loss."""
 
     penalty: PositiveFloat = 20.0
+    """Lambda of objective (10)."""
     tolerance: PositiveFloat = 1e-3
+    """Relative duality gap that ends FISTA in a training."""
     max_iterations: PositiveInt = 500
+    """After which it ends in any case."""
     warmup_start: float = Field(default=0.1, gt=0, le=1)
+    """Factor of the penalty at the start of a training by FISTA."""
     warmup_increment: PositiveFloat = 1e-4
+    """By which it grows a step."""
 
 
 class EvalConfig(Section):
     """What an evaluation computes; may differ from one evaluation of a run to the next."""
 
     chunk: PositiveInt = 1000
+    """Data inferred at once."""
     fista_tolerance: PositiveFloat = 1e-5
+    """Relative duality gap of the optimum that codes are compared with."""
     fista_max_iterations: PositiveInt = 20_000
+    """After which that ends in any case."""
     num_edges: PositiveInt = 20
+    """Bins' edges of a latent in multi-information."""
     mutual_information: bool = True
+    """Whether the dependence between latents is measured."""
     num_validation: PositiveInt | None = None
+    """Data measured; by default all."""
     iwae_samples: PositiveInt = 100
+    """J of the importance-weighted bound."""
     snr_draws: PositiveInt = 100
+    """Gradients drawn for a batch."""
     snr_batches: PositiveInt = 5
+    """Batches of the gradients' signal-to-noise ratio."""
     snr_batch_size: PositiveInt = 100
+    """Data of such a batch."""
     jaccard_draws: int = Field(default=20, ge=2)
+    """Codes drawn for a datum's Jaccard consistency."""
     best_draws: PositiveInt = 200
+    """J of the best of many draws."""
     only_nonzeros: bool = False
+    """Draw the non-zeros alone: thresholded_laplacian, many atoms, a CPU."""
     refine_steps: tuple[PositiveInt, ...] = (1, 3, 10)
+    """Numbers of refining steps after which codes are measured."""
     probe_train: PositiveInt = 10_000
+    """Data that a linear probe is trained on."""
     baseline: str = ""
+    """Workdir of another run whose codes are probed too."""
     seed: Seed = 0
+    """Of the draws."""
 
 
 class FidConfig(Section):
     """Frechet distances of images; as `EvalConfig`, not a part of the run's identity."""
 
     weights: str = ""
+    """Inception's, .safetensors or .pth; without them a small classifier's features serve."""
     num_images: PositiveInt = 10_000
+    """Compared."""
     cache_dir: str = ""
+    """Where features are kept; by default jvsc in the user's cache folder."""
 
 
 class ParallelConfig(Section):
@@ -180,13 +265,19 @@ class ParallelConfig(Section):
     """
 
     latent_shards: PositiveInt = 1
+    """Neighbouring devices among which the latents are divided."""
 
 
 class OutputConfig(Section):
     """When a run validates, keeps checkpoints and draws, and what shows its numbers."""
 
     validate_every: PositiveInt = 1
+    """Epochs between validations."""
     checkpoint_every: PositiveInt = 1
+    """Epochs between checkpoints."""
     keep_last: PositiveInt = 2
+    """Newest checkpoints kept, beside the best."""
     draw_epochs: tuple[PositiveInt, ...] = ()
+    """Epochs after which the generator is drawn."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """Programs that show the numbers of each epoch."""
