@@ -93,7 +93,7 @@ install() {
   # The hosts' own Python may be too old; uv brings another.
   on_all_hosts "tar xzf jvsc.tar.gz && cd jvsc && python3 -m pip install --quiet --user uv \
 && ~/.local/bin/uv venv --quiet --python 3.12 \
-&& ~/.local/bin/uv pip install --quiet --constraint requirements.lock '.[tpu]'"
+&& ~/.local/bin/uv pip install --quiet --constraint requirements.lock '.[command,tpu]'"
   if [ -n "$share" ]
   then
     on_all_hosts "sudo apt-get install --yes --quiet nfs-common && mkdir -p jvsc/runs \
