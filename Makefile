@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install opponents demo test test-slow bench slurm docs lint type format lock clean
+.PHONY: install opponents demo test test-slow bench slurm docs lint type format lock release clean
 
 install: .venv/installed
 
@@ -55,6 +55,14 @@ format: install
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra command --extra dev --extra docs --universal --quiet \
 	  --no-emit-index-url --no-header --no-annotate --fork-strategy fewest --upgrade --output-file requirements.lock
+
+# What would be uploaded, in dist/: built, the wheel from the source archive, and checked.
+release: install
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/uv tool run --quiet twine check --strict dist/*
+	$(BIN)/python -m pytest -m slow tests/test_extras.py tests/test_versions.py
+	@ls dist
 
 clean:
 	rm -rf .venv site
