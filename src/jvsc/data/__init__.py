@@ -10,6 +10,7 @@ from jvsc.errors import require_extra
 if TYPE_CHECKING:
     from jvsc.data.celeba import load_celeba
     from jvsc.data.fashion_mnist import load_fashion_mnist
+    from jvsc.data.images import load_images
     from jvsc.data.patches import load_patches
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "load_activations",
     "load_celeba",
     "load_fashion_mnist",
+    "load_images",
     "load_patches",
 ]
 
@@ -25,6 +27,7 @@ __all__ = [
 _PICTURES = {
     "load_celeba": "jvsc.data.celeba",
     "load_fashion_mnist": "jvsc.data.fashion_mnist",
+    "load_images": "jvsc.data.images",
     "load_patches": "jvsc.data.patches",
 }
 

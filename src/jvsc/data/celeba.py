@@ -11,9 +11,16 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from jvsc.data.dataset import Dataset, Labels
-from jvsc.data.image_cache import CachedImages, Progress, Recipe, cached_images
+from jvsc.data.image_cache import (
+    CachedImages,
+    Progress,
+    Recipe,
+    cached_images,
+    remarks,
+)
+from jvsc.data.images import middle_square
 from jvsc.data.paths import default_cache, user_path, what_lies
-from jvsc.data.prepared import EncodedImages, fingerprint, prepared_images
+from jvsc.data.prepared import EncodedImages, fingerprint, prepared_images, read_file
 from jvsc.errors import UserError
 
 # Width and height of the aligned images, and the side of the square cut from their middle.
@@ -26,8 +33,6 @@ ATTRIBUTE_FILE = "list_attr_celeba.txt"
 # Kaggle's copy has these instead, and the folder of images within one of the same name.
 PARTITION_TABLE, ATTRIBUTE_TABLE = "list_eval_partition.csv", "list_attr_celeba.csv"
 IMAGE_FOLDER = "img_align_celeba"
-# How many corrupt images the description names.
-NAMED = 5
 
 
 def load_celeba(
@@ -159,10 +164,7 @@ def prepared_attributes(splits: list[EncodedImages]) -> ReadAttributes:
 
 
 def face(encoded: bytes, size: int) -> UInt8[np.ndarray, " D"]:
-    """Decodes an image, cuts the square in its middle, and resizes it.
-
-    Pillow's bilinear filter widens with the reduction, so that nothing aliases. The square is cut
-    first, lest the filter reach beyond it.
+    """Decodes an image, cuts the square in its middle, and resizes it (`middle_square`).
 
     Raises:
       ValueError: if the image is not 178x218.
@@ -171,9 +173,7 @@ def face(encoded: bytes, size: int) -> UInt8[np.ndarray, " D"]:
     with Image.open(io.BytesIO(encoded)) as picture:
         if picture.size != SIZE:
             raise ValueError(f"{picture.size} is not {SIZE}")
-        left, top = (SIZE[0] - CROP) // 2, (SIZE[1] - CROP) // 2
-        square = picture.convert("RGB").crop((left, top, left + CROP, top + CROP))
-        return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR)).reshape(-1)
+        return middle_square(picture, CROP, size)
 
 
 def folder_faces(folder: Path) -> list[EncodedImages]:
@@ -221,13 +221,6 @@ def in_words(line: str) -> list[str]:
     return line.replace(",", " ").split()
 
 
-def read_file(files: list[Path], index: int) -> bytes:
-    """The bytes of one of the files."""
-    if not files[index].is_file():
-        raise OSError("no file")  # a pipe would be waited for
-    return files[index].read_bytes()
-
-
 def prepared_faces(tfds_dir: str) -> list[EncodedImages]:
     """Training and validation images from tensorflow-datasets.
 
@@ -242,18 +235,3 @@ def prepared_faces(tfds_dir: str) -> list[EncodedImages]:
             f"{PARTITION_FILE}, or data.tfds_dir to where tensorflow-datasets has prepared celeb_a "
             f"as array_record; last tried: {error}"
         ) from None
-
-
-def remarks(splits: list[EncodedImages], caches: list[CachedImages]) -> str:
-    """What a reader should know of images left out and of the cache; often nothing."""
-    corrupt = [name for cache in caches for name in cache.corrupt]
-    absent = sum(split.absent for split in splits)
-    parts = []
-    if corrupt:
-        names = ", ".join(corrupt[:NAMED]) + (" ..." if len(corrupt) > NAMED else "")
-        parts.append(f"{len(corrupt):,} left out as corrupt: {names}")
-    if absent:
-        parts.append(f"{absent:,} listed but not in the folder")
-    if any(cache.repaired for cache in caches):
-        parts.append("a damaged cache was rebuilt")
-    return "".join(f"; {part}" for part in parts)

@@ -22,6 +22,8 @@ from jvsc.errors import UserError
 CHUNK = 512
 # A build writes all the time, so a file this long untouched was left by one that was killed.
 ABANDONED_SECONDS = 3600.0
+# How many corrupt images the remarks name.
+NAMED = 5
 
 # Told, now and then, how many of how many images of the split in hand are done.
 Progress = Callable[[int, int], None]
@@ -189,3 +191,18 @@ def write_pixels(out: BinaryIO, recipe: Recipe, progress: Progress | None) -> tu
                 progress(done, count)
     ensure_enough(recipe, done)
     return crc, corrupt
+
+
+def remarks(splits: list[EncodedImages], caches: list[CachedImages]) -> str:
+    """What a reader should know of images left out and of the cache; often nothing."""
+    corrupt = [name for cache in caches for name in cache.corrupt]
+    absent = sum(split.absent for split in splits)
+    parts = []
+    if corrupt:
+        names = ", ".join(corrupt[:NAMED]) + (" ..." if len(corrupt) > NAMED else "")
+        parts.append(f"{len(corrupt):,} left out as corrupt: {names}")
+    if absent:
+        parts.append(f"{absent:,} listed but not in the folder")
+    if any(cache.repaired for cache in caches):
+        parts.append("a damaged cache was rebuilt")
+    return "".join(f"; {part}" for part in parts)

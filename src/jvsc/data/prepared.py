@@ -42,6 +42,13 @@ def fingerprint(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def read_file(files: list[Path], index: int) -> bytes:
+    """The bytes of one of the files."""
+    if not files[index].is_file():
+        raise OSError("no file")  # a pipe would be waited for
+    return files[index].read_bytes()
+
+
 def prepared_images(
     name: str, splits: Sequence[str], tfds_dir: str, label: str = ""
 ) -> list[EncodedImages]:

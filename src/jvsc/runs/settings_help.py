@@ -40,5 +40,7 @@ def _table(kind: type[BaseModel], prefix: str) -> Table:
         range_of_values = allowed(field)
         default = f"default {field.default}" if field.default != "" else "default empty"
         values = f"{range_of_values}; {default}" if range_of_values else default
-        table.add_row(Text(f"  {prefix}{name}"), Text(f"{(field.description or '').rstrip('.')} ({values})"))
+        table.add_row(
+            Text(f"  {prefix}{name}"), Text(f"{(field.description or '').rstrip('.')} ({values})")
+        )
     return table
