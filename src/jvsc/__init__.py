@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 from jvsc.errors import UserError
 
 if TYPE_CHECKING:
+    from jvsc.runs.own_parts import train
     from jvsc.runs.trained_model import load
     from jvsc.sparse_coder.estimator import SparseCoder
 
-__all__ = ["SparseCoder", "UserError", "load"]
+__all__ = ["SparseCoder", "UserError", "load", "train"]
 
 # What brings in JAX and the networks is imported when it is asked for.
-_HOMES = {"SparseCoder": "jvsc.sparse_coder.estimator", "load": "jvsc.runs.trained_model"}
+_HOMES = {
+    "SparseCoder": "jvsc.sparse_coder.estimator",
+    "load": "jvsc.runs.trained_model",
+    "train": "jvsc.runs.own_parts",
+}
 
 
 def __getattr__(name: str) -> Any:
