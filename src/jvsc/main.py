@@ -105,12 +105,14 @@ def evaluate(config: Config, workdir: Path, dataset: Dataset | None, console: Co
 
 def _evaluate(config: Config, workdir: Path, dataset: Dataset, console: Console) -> int:
     from jvsc.runs.evaluate import EVALUATION_FILE, evaluate_run
+    from jvsc.runs.latents import write_latents
     from jvsc.runs.pictures import draw_run
     from jvsc.runs.report.page import write_page
     from jvsc.runs.report.record import read_record
 
     evaluation = evaluate_run(config, workdir, dataset, console)
     paths = draw_run(config, workdir, dataset, evaluation)
+    paths += write_latents(config, workdir, dataset, evaluation)
     title = f"{config.method}, J = {config.num_samples}"
     paths += write_page(title, [read_record(workdir)], workdir)
     print_table(console, config, evaluation)

@@ -1,5 +1,7 @@
 """Activations from files and shards: their normalisation, training on them, and encoding."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from jvsc.errors import UserError
 from jvsc.evaluation.inference import inference_key
 from jvsc.main import run
 from jvsc.runs.factories.models import build_infer
+from jvsc.runs.report.gallery import read_gallery
 from jvsc.runs.train import train
 from jvsc.runs.trained_model import load
 
@@ -76,10 +79,20 @@ def test_streamed_training_is_that_on_the_device(shards, tmp_path):
 
 def test_a_run_on_activations_is_evaluated_and_encodes_without_its_data(shards, tmp_path, capsys):
     workdir = tmp_path / "run"
+    write_tokens(shards / "tokens.jsonl", 700)
     config = config_for(shards, method="topk", threshold=None, autoencoder__active=5)
     validation = train(config, workdir, QUIET).dataset.validation
     assert run(["--mode=evaluate", f"--workdir={workdir}"]) == 0
     assert "explained variance" in capsys.readouterr().out
+    gallery = read_gallery(workdir)
+    assert gallery is not None
+    assert not gallery["has_probabilities"]
+    # Validation rows are the last 150 of the matrix; a latent's largest datum has its own token.
+    for latent in gallery["latents"]:
+        for datum, _ in latent["strongest"]:
+            assert gallery["contexts"][str(datum)][1] == f" {550 + datum}"
+    assert " 549" not in {token for _, token, _ in gallery["contexts"].values()}
+    assert "<mark>" not in (workdir / "report.html").read_text()
     raw = np.concatenate([np.load(shards / "0.npy")])
     trained = load(workdir)
     infer = build_infer(config, trained.model)
@@ -92,6 +105,45 @@ def test_a_run_on_activations_is_evaluated_and_encodes_without_its_data(shards, 
     assert codes.shape == (300, 24)
     assert np.count_nonzero(codes, axis=1).max() <= 5
     assert_trees_equal(codes, trained.encode(raw))
+
+
+def write_tokens(file, count):
+    """Texts of 7 tokens, each the number of its row."""
+    tokens = [f" {row}" for row in range(count)]
+    lines = [json.dumps(tokens[first : first + 7]) for first in range(0, count, 7)]
+    file.write_text("\n".join(lines) + "\n")
+
+
+def test_tokens_beside_a_matrix_are_those_of_its_rows(array, tmp_path):
+    np.save(tmp_path / "x.npy", array)
+    assert load_activations(str(tmp_path / "x.npy"), num_train=9, num_validation=9).read_tokens is (
+        None
+    )
+    write_tokens(tmp_path / "x.tokens.jsonl", 700)
+    dataset = load_activations(str(tmp_path / "x.npy"), num_train=500, num_validation=150)
+    assert dataset.read_tokens is not None
+    tokens = dataset.read_tokens()
+    # Row 550 is the fifth token of its text, 553 the first of the next; 699 the last of all.
+    assert tokens.context(0, 2) == (" 548 549", " 550", " 551 552")
+    assert tokens.context(3, 2) == ("", " 553", " 554 555")
+    assert tokens.context(149, 2) == (" 697 698", " 699", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('["a"]\n', "has 1 tokens, but there are 700 rows"),
+        ('["a"]\n["b", 3]\n', r"x.tokens.jsonl, line 2: give a text a line, as a JSON array"),
+        ("a b c\n", "line 1: give a text a line"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_named(text, message, array, tmp_path):
+    np.save(tmp_path / "x.npy", array)
+    (tmp_path / "x.tokens.jsonl").write_text(text)
+    dataset = load_activations(str(tmp_path / "x.npy"), num_train=500, num_validation=150)
+    assert dataset.read_tokens is not None
+    with pytest.raises(UserError, match=message):
+        dataset.read_tokens()
 
 
 MISTAKES = [

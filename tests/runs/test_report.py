@@ -6,12 +6,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from models import small_config
+from PIL import Image
 
 from jvsc.main import run
+from jvsc.runs.evaluate import evaluate_run
+from jvsc.runs.latents import describe, make_sprite
 from jvsc.runs.report.measures import published
 from jvsc.runs.train import train
+from jvsc.runs.workdir import read_config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Run in the page once it has loaded; told through the document's attributes.
@@ -113,6 +118,101 @@ def test_the_report_holds_every_measure_of_the_evaluation(runs):
         assert f"{sum(metrics[name]) / 2:.4g}" in text, name
 
 
+SORTED = """<script>
+window.addEventListener("load", () => {
+  const at = id => document.getElementById(id), tell = document.documentElement.dataset;
+  const numbers = () => [...document.querySelectorAll(".latent strong")]
+    .map(name => name.textContent.replace("latent ", ""));
+  const set = (id, value) => { at(id).value = value; at(id).dispatchEvent(new Event("input")); };
+  tell.latents = numbers().length;
+  tell.first = numbers()[0];
+  at("on").click();
+  tell.next = numbers()[0];
+  set("sort", "-number");
+  tell.lowest = numbers()[0];
+  tell.left = numbers().length;
+  set("kind", "0 1e-9");
+  tell.unused = numbers().length;
+  set("kind", "0 1");
+  set("find", "7");
+  tell.found = numbers().length;
+  tell.seventh = numbers()[0];
+});
+</script>"""
+
+
+def test_latents_are_sorted_and_found_in_the_page(runs, tmp_path):
+    """Of the run's 24 latents, two to a page."""
+    gallery = json.loads((runs[0] / "latents.json").read_text())
+    numbers = [latent["number"] for latent in gallery["latents"]]
+    page = tmp_path / "gallery.html"
+    text = (runs[0] / "report.html").read_text().replace("PAGE = 24", "PAGE = 2")
+    page.write_text(text.replace("</head>", SORTED + "</head>"))
+    found = shown_by_chromium(page, 400, tmp_path)
+    assert found["latents"] == 2
+    assert (found["first"], found["next"]) == (numbers[0], numbers[2])
+    assert (found["lowest"], found["left"]) == (0, 2)
+    assert found["unused"] == min(2, sum(latent["use"] == 0 for latent in gallery["latents"]))
+    assert (found["found"], found["seventh"]) == (1, 7)
+    assert (found["errors"], found["overflow"] <= 0) == (0, True)
+
+
+def test_the_gallery_holds_what_the_codes_of_the_first_seed_are(runs):
+    config = read_config(runs[0])
+    evaluation = evaluate_run(config, runs[0])
+    codes = evaluation.inferred.codes
+    gallery = json.loads((runs[0] / "latents.json").read_text())
+    assert sorted(latent["number"] for latent in gallery["latents"]) == list(range(24))
+    uses = [latent["use"] for latent in gallery["latents"]]
+    assert uses == sorted(uses, reverse=True)
+    for latent in gallery["latents"]:
+        own = codes[:, latent["number"]]
+        assert latent["use"] == pytest.approx(np.mean(own != 0), abs=1e-6)
+        assert sum(latent["histogram"]) == len(codes)
+        sizes = np.sort(np.abs(own[own != 0]))[::-1][:4]
+        np.testing.assert_allclose(
+            np.abs([code for _, code in latent["strongest"]]), sizes, rtol=1e-3
+        )
+        for datum, code in latent["strongest"]:
+            assert own[datum] == pytest.approx(code, rel=1e-3)
+            assert datum in gallery["data"]
+    # Tiles are in the latents' order: the brightest pixel of an atom is white in its tile.
+    tiles = gallery["tiles"]["atoms"]
+    with Image.open(runs[0] / "latents_atoms.png") as picture:
+        pixels = np.asarray(picture)
+    atoms = np.asarray(evaluation.parameters.generator)
+    for place, latent in enumerate(gallery["latents"]):
+        row, column = divmod(place, tiles["columns"])
+        tile = pixels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8].reshape(-1)
+        expected = atoms[latent["number"]]
+        assert np.corrcoef(tile, expected)[0, 1] > 0.99
+
+
+def test_a_histogram_of_probabilities_or_sizes_counts_the_data():
+    codes = np.float32([0, 0, 3, -6, 0.1])
+    probabilities = np.float32([0, 0.5, 1, 1, 0.04])
+    latent = describe(3, codes, probabilities)
+    assert latent["histogram"] == [2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2]
+    assert latent["strongest"] == [[3, -6.0], [2, 3.0], [4, 0.1]]
+    assert (latent["use"], latent["size"]) == (0.6, pytest.approx(9.1 / 3, rel=1e-3))
+    assert describe(3, codes, None)["histogram"] == [1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    unused = describe(0, np.zeros(5, np.float32), None)
+    assert (unused["use"], unused["size"], unused["strongest"]) == (0, 0, [])
+    assert sum(unused["histogram"]) == 0
+
+
+@pytest.mark.parametrize("shape", [(4096, 16, 16), (4096, 64, 64, 3), (1, 28, 28, 1), (0, 8, 8)])
+def test_a_sprite_stays_small_however_many_tiles_it_has(shape):
+    images = np.broadcast_to(np.float32(0.5), shape)
+    sprite, tiles = make_sprite(images)
+    assert tiles["columns"] * tiles["rows"] >= shape[0]
+    assert tiles["aspect"] == 1
+    assert np.asarray(sprite).size <= 1.1 * 3 * 2**20
+    assert sprite.width % tiles["columns"] == sprite.height % tiles["rows"] == 0
+    if shape[0]:
+        assert np.asarray(sprite).reshape(-1)[0] == 128
+
+
 def test_runs_are_compared_in_one_page(runs, tmp_path, capsys):
     assert run(["--mode=compare", f"--workdirs={runs[0]},{runs[1]}", f"--workdir={tmp_path}"]) == 0
     assert str(tmp_path / "report.html") in capsys.readouterr().out
@@ -123,6 +223,7 @@ def test_runs_are_compared_in_one_page(runs, tmp_path, capsys):
         assert workdir.name in text
     found = shown_by_chromium(tmp_path / "report.html", 400, tmp_path)
     assert (found["pictures"], found["broken"], found["overflow"] <= 0) == (7, 0, True)
+    assert 'id="latents"' not in text
 
 
 @pytest.mark.parametrize(

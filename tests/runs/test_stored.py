@@ -14,6 +14,7 @@ from jvsc.errors import UserError
 from jvsc.runs.divergence import read_divergences, write_divergences
 from jvsc.runs.evaluation_store import EvaluationStore, read_evaluation, read_evaluation_seconds
 from jvsc.runs.logs import open_log, read_log, read_metrics
+from jvsc.runs.report.gallery import SPRITES
 from jvsc.runs.report.record import read_record
 from jvsc.runs.trained_model import NORMALISATION_FILE, _stored_normalisation
 from jvsc.runs.workdir import claim_workdir, locked_workdir, read_config
@@ -68,6 +69,18 @@ DAMAGES = {
     "a pipe": pipe,
 }
 damaged = pytest.mark.parametrize("damage", DAMAGES)
+TILES = {"columns": 1, "rows": 1, "aspect": 1.0}
+GALLERY = {
+    "num_latents": 1,
+    "num_data": 2,
+    "is_estimated": False,
+    "has_probabilities": True,
+    "latents": [
+        {"number": 0, "use": 0.5, "size": 1, "histogram": [1, 1], "strongest": [[1, -1.5]]},
+    ],
+    "data": [1],
+    "tiles": {"atoms": TILES, "data": TILES},
+}
 
 
 @pytest.fixture
@@ -79,6 +92,9 @@ def workdir(tmp_path):
     (tmp_path / "evaluation_seconds.json").write_text('{"codes": [1.5, null]}')
     write_divergences(tmp_path, {0: {"step": 3, "terms": ["KL"]}})
     Image.new("L", (4, 4)).save(tmp_path / "dictionary.png")
+    (tmp_path / "latents.json").write_text(json.dumps(GALLERY))
+    for name in SPRITES.values():
+        Image.new("L", (4, 4)).save(tmp_path / name)
     return tmp_path
 
 
@@ -88,6 +104,7 @@ def test_whole_files_read_as_they_were_written(workdir):
     assert read_evaluation(workdir) == REPORT
     assert read_evaluation_seconds(workdir) == 1.5
     assert read_record(workdir).report == REPORT
+    assert read_record(workdir).gallery == GALLERY
 
 
 @damaged
@@ -100,6 +117,8 @@ def test_whole_files_read_as_they_were_written(workdir):
         ("evaluation.json", read_evaluation),
         ("evaluation.json", read_record),
         ("dictionary.png", read_record),
+        ("latents.json", read_record),
+        ("latents_atoms.png", read_record),
     ],
 )
 def test_what_a_run_needs_is_named_in_one_line(name, read, damage, workdir):

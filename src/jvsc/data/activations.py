@@ -1,11 +1,14 @@
 """Activations of a deep network: any [N, D] array, in one file or in shards."""
 
+from functools import cache, partial
+
 import numpy as np
 
 from jvsc.data.dataset import Dataset
 from jvsc.data.normalisation import Normalisation, normalisation_by
 from jvsc.data.paths import span, user_path
 from jvsc.data.rows import Rows, open_rows
+from jvsc.data.tokens import read_tokens, token_file
 from jvsc.errors import UserError
 
 # Rows that the normalisation is measured on at most, evenly spread, and how many are read at once.
@@ -18,7 +21,8 @@ def load_activations(path: str, *, num_train: int, num_validation: int) -> Datas
 
     They are normalised to mean zero and a mean squared norm of D, by one factor for all dimensions:
     x - mean, over sqrt(mean ||x - mean||^2 / D), both of at most 2^20 training rows, evenly spread.
-    Training rows are read, and normalised, as they are needed.
+    Training rows are read, and normalised, as they are needed. Where the tokens that they are of
+    stand beside them (see `read_tokens`), an evaluation shows them.
 
     Args:
       path: a .npy, .npz or .safetensors file, or a folder of such.
@@ -38,7 +42,8 @@ def load_activations(path: str, *, num_train: int, num_validation: int) -> Datas
             "data.path is missing; give a .npy or .safetensors file of activations [N, D], or a "
             "folder of such"
         )
-    rows, files = open_rows(user_path(path, "data.path"), "data.path")
+    source = user_path(path, "data.path")
+    rows, files = open_rows(source, "data.path")
     if len(rows) < num_train + num_validation:
         raise UserError(
             f"data.path={path} has {len(rows):,} rows, fewer than data.num_train={num_train:,} and "
@@ -48,6 +53,7 @@ def load_activations(path: str, *, num_train: int, num_validation: int) -> Datas
     validation = rows.part(len(rows) - num_validation, len(rows), normalisation)[:]
     if not np.isfinite(validation).all():
         raise UserError(f"data.path={path}: the validation rows hold numbers that are not finite")
+    tokens = token_file(source)
     return Dataset(
         rows.part(0, num_train, normalisation),
         validation,
@@ -56,6 +62,7 @@ def load_activations(path: str, *, num_train: int, num_validation: int) -> Datas
         f"{span(files)}), mean 0, mean squared norm {rows.shape[1]:,}",
         *normalisation,
         signed=True,
+        read_tokens=tokens and cache(partial(read_tokens, tokens, len(rows), num_validation)),
     )
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from jvsc.data.normalisation import Normalisation
 from jvsc.data.rows import Rows
+from jvsc.data.tokens import Tokens
 
 
 class Labels(NamedTuple):
@@ -39,6 +40,7 @@ class Dataset(NamedTuple):
       signed: whether zero is the middle of the data's range, as for whitened pictures.
       mirrored: whether training mirrors images left to right at random.
       read_labels: reads the attributes, which only an evaluation needs; None where there are none.
+      read_tokens: reads the validation data's tokens, likewise.
     """
 
     train: Shaped[np.ndarray | Rows, "N D"]
@@ -50,6 +52,7 @@ class Dataset(NamedTuple):
     signed: bool = False
     mirrored: bool = False
     read_labels: Callable[[], Labels] | None = None
+    read_tokens: Callable[[], Tokens] | None = None
 
     @property
     def normalisation(self) -> Normalisation | None:

@@ -18,7 +18,7 @@ REPORT_FILE = "report.html"
 
 
 def write_page(title: str, runs: list[RunRecord], folder: Path) -> list[Path]:
-    """Draws runs side by side and writes report.html.
+    """Draws runs side by side and writes report.html, for a single run with its latents.
 
     Args:
       title: the page's.
@@ -52,6 +52,8 @@ def write_page(title: str, runs: list[RunRecord], folder: Path) -> list[Path]:
         pictures=[
             [(caption, inline(path)) for caption, path in run.pictures.items()] for run in runs
         ],
+        gallery=runs[0].gallery if len(runs) == 1 else None,
+        sprites={name: inline(path) for name, path in runs[0].sprites.items()},
         settings=[json.dumps(run.settings, indent=2) for run in runs],
         zip=zip,
     )

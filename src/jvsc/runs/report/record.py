@@ -8,6 +8,7 @@ from PIL import Image
 from jvsc.errors import UserError
 from jvsc.runs.evaluation_store import EVALUATION_FILE, read_evaluation
 from jvsc.runs.logs import Row, read_log
+from jvsc.runs.report.gallery import SPRITES, read_gallery
 from jvsc.runs.report.measures import published
 from jvsc.runs.workdir import read_config
 
@@ -32,6 +33,8 @@ class RunRecord(NamedTuple):
       pictures: captions and PNGs.
       published: the paper's values beside the run's.
       damage: what is wrong with rows that could not be read.
+      gallery: latents.json; None where there is none.
+      sprites: its pictures by their names.
     """
 
     name: str
@@ -41,6 +44,8 @@ class RunRecord(NamedTuple):
     pictures: dict[str, Path]
     published: dict[str, float]
     damage: str = ""
+    gallery: dict[str, Any] | None = None
+    sprites: dict[str, Path] = {}  # noqa: RUF012
 
     def values(self, name: str) -> list[Any]:
         """A measure's values, one a seed that has one."""
@@ -65,10 +70,15 @@ def read_record(workdir: Path) -> RunRecord:
         for name, caption in PICTURES.items()
         if (workdir / name).exists() or (workdir / name).is_symlink()
     }
-    for picture in pictures.values():
+    gallery = read_gallery(workdir)
+    sprites = {name: workdir / SPRITES[name] for name in (gallery or {}).get("tiles", {})}
+    for picture in (*pictures.values(), *sprites.values()):
         _check_picture(picture)
     rows, damage = read_log(workdir)
-    return RunRecord(workdir.name, settings, report, rows, pictures, published(settings), damage)
+    paper = published(settings)
+    return RunRecord(
+        workdir.name, settings, report, rows, pictures, paper, damage, gallery, sprites
+    )
 
 
 def _check_picture(path: Path) -> None:
