@@ -36,6 +36,7 @@ slurm: install
 
 # The documentation, in site/.
 docs: install
+	$(BIN)/python docs/notebook_pages.py
 	$(BIN)/zensical build --strict --clean
 
 lint: install
