@@ -3,7 +3,8 @@
     python -m jvsc.main --config=configs/activations.py:METHOD --workdir=DIR
         --config.data.path=FILE_OR_FOLDER --config.num_latents=K
 
-METHOD is as in configs/patches.py, or one of the sparse autoencoders relu_l1, topk and jump_relu.
+METHOD is as in configs/patches.py, or one of the sparse autoencoders relu_l1, topk, batch_topk,
+matryoshka and jump_relu.
 The path is a .npy, .npz or .safetensors file, or a folder of such shards; the first
 `data.num_train` rows train and the last `data.num_validation` validate. Give K from 4 D to 32 D.
 `--config.parallel.latent_shards=N` divides the latents among N devices.
@@ -69,6 +70,8 @@ METHOD_SETTINGS = {
     "inferred_threshold": INFERRED_THRESHOLD,
     "relu_l1": AUTOENCODER,
     "topk": AUTOENCODER,
+    "batch_topk": AUTOENCODER,
+    "matryoshka": AUTOENCODER,
     # Adam without momentum, as published.
     "jump_relu": {**AUTOENCODER, "encoder.momentum": 0.0},
 }

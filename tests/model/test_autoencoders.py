@@ -13,11 +13,15 @@ from models import small_config
 from jvsc.errors import UserError
 from jvsc.model.autoencoders import (
     AUTOENCODERS,
+    batch_topk,
     jump_relu_l0,
+    matryoshka,
     relu_l1,
     topk,
 )
+from jvsc.model.autoencoders.batch_topk import largest_of_batch
 from jvsc.model.autoencoders.jump_relu import jump_relu, step_function
+from jvsc.model.autoencoders.matryoshka import nested_sizes
 from jvsc.model.autoencoders.topk import keep_largest
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.runs.evaluate import evaluate_run
@@ -65,7 +69,7 @@ def check(autoencoder, parameters, statistics, codes, losses):
     found, found_codes, moved = autoencoder.loss(parameters, statistics, data, jnp.float32(PENALTY))
     np.testing.assert_allclose(found_codes, codes, atol=1e-5)
     np.testing.assert_allclose(found, losses, rtol=1e-5)
-    np.testing.assert_allclose(autoencoder.infer(parameters, data), codes, atol=1e-5)
+    np.testing.assert_allclose(autoencoder.infer(parameters, statistics, data), codes, atol=1e-5)
     return moved
 
 
@@ -129,6 +133,92 @@ def test_the_auxiliary_loss_teaches_dead_latents_only():
     assert difference[dead].max() > 1e-3
     kernel = np.abs(one.encoder["kernel"] - other.encoder["kernel"]).max(axis=0)
     assert kernel[~dead].max() < 1e-6
+
+
+def largest_of_all(pre, count):
+    """The `count` largest of a matrix, by sorting; zero where negative."""
+    codes = np.zeros_like(pre)
+    for place in np.argsort(-pre, axis=None)[:count]:
+        codes.flat[place] = max(pre.flat[place], 0)
+    return codes
+
+
+def batch_topk_check(autoencoder, errors_of):
+    """The loss of a batch with dead latents, and the code of the threshold it leaves."""
+    parameters, statistics = some_parameters(autoencoder)
+    W, c, A, b = in_numpy(parameters)
+    data = some_data()
+    pre = (data - b) @ W + c
+    codes = largest_of_all(pre, B * ACTIVE)
+    assert len(set((codes != 0).sum(1))) > 1
+    dead = np.arange(K) % 3 == 0
+    revived = largest(np.where(dead, pre, -np.inf), 5)
+    residual = data - codes @ A - b
+    losses = errors_of(data, codes, A, b) + ((residual - revived @ A) ** 2).sum(1) / 32
+    start = statistics.encoder | {"silent_steps": jnp.where(dead, 3, 2).astype(jnp.int32)}
+    found, found_codes, moved = autoencoder.loss(
+        parameters, Statistics(start, {}), jnp.asarray(data), jnp.float32(0)
+    )
+    np.testing.assert_allclose(found_codes, codes, atol=1e-5)
+    np.testing.assert_allclose(found, losses, rtol=1e-5)
+    active = (codes != 0).any(0)
+    np.testing.assert_array_equal(
+        moved.encoder["silent_steps"], np.where(active, 0, start["silent_steps"] + 1)
+    )
+    # The first batch's smallest code is where the moving average begins.
+    smallest = codes[codes > 0].min()
+    assert moved.encoder["threshold"] == pytest.approx(smallest, rel=1e-5)
+    coded = autoencoder.infer(parameters, moved, jnp.asarray(data))
+    np.testing.assert_allclose(coded, np.where(pre > smallest * 1.00001, pre, 0), atol=1e-5)
+    other = some_data(6)
+    _, _, after = autoencoder.loss(parameters, moved, jnp.asarray(other), jnp.float32(0))
+    second = largest_of_all((other - b) @ W + c, B * ACTIVE)
+    expected = 0.99 * smallest + 0.01 * second[second > 0].min()
+    assert after.encoder["threshold"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_batch_topk_is_the_published_loss():
+    autoencoder = batch_topk(D, K, ACTIVE, auxiliary_active=5, dead_after=3)
+    batch_topk_check(autoencoder, lambda x, s, A, b: ((x - s @ A - b) ** 2).sum(1))
+
+
+def test_matryoshka_is_the_published_sum_over_nested_dictionaries():
+    prefixes = (0.1, 0.5, 1.0)
+    autoencoder = matryoshka(D, K, prefixes, active=ACTIVE, auxiliary_active=5, dead_after=3)
+
+    def errors_of(x, s, A, b):
+        return sum(((x - s[:, :m] @ A[:m] - b) ** 2).sum(1) for m in (3, 15, 30))
+
+    batch_topk_check(autoencoder, errors_of)
+
+
+def test_nested_dictionaries_rise_up_to_all_latents():
+    published = (1 / 32, 3 / 32, 7 / 32, 15 / 32, 1.0)
+    assert nested_sizes(65_536, published) == (2048, 6144, 14_336, 30_720, 65_536)
+    assert nested_sizes(5, published) == (1, 2, 5)
+    assert nested_sizes(8, (0.5,)) == (4, 8)
+
+
+def test_the_largest_of_a_batch_are_those_of_sorting():
+    """Also where fewer are positive, and in numbers of every size."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(20, 30)) * 10.0 ** random.integers(-30, 30, (20, 30))
+    values = values.astype(np.float32)
+    for count in (1, 7, 250, 600):
+        found = largest_of_batch(jnp.asarray(values), count)
+        np.testing.assert_array_equal(found, largest_of_all(values, count))
+    np.testing.assert_array_equal(largest_of_batch(jnp.zeros((2, 3)), 2), np.zeros((2, 3)))
+
+
+def test_jump_relus_target_is_the_published_penalty():
+    autoencoder = jump_relu_l0(D, K, bandwidth=0.1, initial_threshold=0.2, target_active=4)
+    plain = jump_relu_l0(D, K, bandwidth=0.1, initial_threshold=0.2)
+    parameters, statistics = some_parameters(autoencoder)
+    data, penalty = jnp.asarray(some_data()), jnp.float32(PENALTY)
+    found, codes, _ = autoencoder.loss(parameters, statistics, data, penalty)
+    unpenalised, _, _ = plain.loss(parameters, statistics, data, jnp.float32(0))
+    norm = np.count_nonzero(codes, axis=1)
+    np.testing.assert_allclose(found, unpenalised + PENALTY * (norm / 4 - 1) ** 2, rtol=1e-5)
 
 
 def test_no_more_than_k_are_kept_even_where_they_are_equal():
@@ -224,6 +314,8 @@ def test_an_autoencoder_trains_and_is_evaluated(method, tmp_path):
     assert metrics["validation_loss"] == metrics["mse"]
     if method == "topk":
         assert 4.5 < metrics["l0"][0] <= 5
+    if method in ("batch_topk", "matryoshka"):
+        assert 3.5 < metrics["l0"][0] < 6.5
 
 
 def test_an_autoencoder_is_refused_where_it_does_not_apply():

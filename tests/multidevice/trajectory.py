@@ -24,20 +24,20 @@ NUM_EPOCHS = 2
 
 
 def trajectory(kind: str) -> dict[str, np.ndarray]:
-    """Losses and last parameters; kind is linear, topk, explaining or conv.
+    """Losses and last parameters; kind is linear, topk, matryoshka, explaining or conv.
 
     With `_latents_N` behind the kind, the latents are divided among N of the devices; with
     `_streamed`, the data are sent in parts.
     """
     kind, _, shards = kind.partition("_latents_")
     kind, streamed, _ = kind.partition("_streamed")
-    if kind in ("linear", "topk", "explaining"):
+    if kind in ("linear", "topk", "matryoshka", "explaining"):
         config = small_config(batch_size=40, num_samples=3, data__num_train=400)
-        if kind == "topk":
+        if kind in ("topk", "matryoshka"):
             # No threshold of ours; an AuxK loss of latents that soon are dead.
             sizes = {"autoencoder__active": 4, "autoencoder__dead_after": 80}
             config = small_config(
-                method="topk", threshold=None, batch_size=40, data__num_train=400, **sizes
+                method=kind, threshold=None, batch_size=40, data__num_train=400, **sizes
             )
         if kind == "explaining":
             corrects = {"encoder__corrects": True}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import assert_trees_equal, small_config
+from rich.console import Console
 
 from jvsc.errors import DivergenceError, UserError
 from jvsc.main import EXIT_DIVERGED, run
@@ -102,6 +103,32 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     before = (tmp_path / "metrics.jsonl").read_text()
     assert_trees_equal(train(config, tmp_path).state, first.state)
     assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_early_stopping_ends_a_run_and_continues_to_the_bit(tmp_path):
+    """A loss that must fall by more than it can: the first validation is the best."""
+    stopping = {"early_stopping__patience": 3, "early_stopping__min_delta": 1e9}
+    config = small_config(num_epochs=9, seeds=(0, 1), output__checkpoint_every=2, **stopping)
+    console = Console(width=500, record=True)
+    first = train(config, tmp_path / "whole", console)
+    assert "ended after epoch 4: the validation loss has not fallen in 3" in console.export_text()
+    assert [row["epoch"] for row in read_metrics(tmp_path / "whole")] == [1, 2, 3, 4]
+    # Ended, it is not trained again; cut back to epoch 2, it ends where it did.
+    assert_trees_equal(train(config, tmp_path / "whole").state, first.state)
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "4")
+    assert_trees_equal(train(config, tmp_path / "cut").state, first.state)
+    assert without_times(read_metrics(tmp_path / "whole")) == without_times(
+        read_metrics(tmp_path / "cut")
+    )
+
+
+def test_early_stopping_waits_while_a_seed_gets_better(tmp_path):
+    config = small_config(num_epochs=3, early_stopping__patience=1)
+    train(config, tmp_path)
+    losses = [row["validation_loss"][0] for row in read_metrics(tmp_path)]
+    assert len(losses) == 3
+    assert losses[0] > losses[1] > losses[2]
 
 
 SMALL = [

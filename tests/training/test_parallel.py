@@ -43,6 +43,7 @@ def trajectory(tmp_path_factory):
     [
         "linear",
         "explaining",
+        "matryoshka",
         pytest.param("conv", marks=pytest.mark.slow),
         pytest.param("conv_streamed", marks=pytest.mark.slow),
     ],
@@ -64,6 +65,7 @@ def test_eight_devices_follow_the_trajectory_of_one(trajectory, kind):
         pytest.param("linear_latents_8", marks=pytest.mark.slow),
         pytest.param("topk_latents_2", marks=pytest.mark.slow),
         pytest.param("topk_latents_8", marks=pytest.mark.slow),
+        pytest.param("matryoshka_latents_2", marks=pytest.mark.slow),
     ],
 )
 def test_latents_divided_among_devices_follow_the_trajectory_of_one(trajectory, kind):

@@ -19,6 +19,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from jvsc.errors import UserError
 from jvsc.runs.orbax_messages import hush_orbax
 from jvsc.runs.processes import is_first_process, wait_for_all
+from jvsc.training.patience import Patience
 from jvsc.training.state import TrainState
 
 CHECKPOINTS, UNFINISHED = "checkpoints", "unfinished_epoch"
@@ -31,11 +32,13 @@ class Restored(NamedTuple):
       epoch: epochs done.
       state: after them.
       position: where the stream of data was.
+      patience: of each seed, in its order; empty where nothing waits for the loss to fall.
     """
 
     epoch: int
     state: TrainState
     position: dict[str, Any]
+    patience: tuple[Patience, ...] = ()
 
 
 class Checkpoints:
@@ -60,6 +63,7 @@ class Checkpoints:
         state: TrainState,
         validation_loss: float | None,
         position: dict[str, Any] | None = None,
+        patience: tuple[Patience, ...] = (),
     ) -> None:
         """Starts to write the state after `epoch`; returns before it is on disk.
 
@@ -68,10 +72,12 @@ class Checkpoints:
           state: taken off the device before this returns, so it may be donated afterwards.
           validation_loss: decides which checkpoint is best; None where it was not computed.
           position: where a stream of data is.
+          patience: of each seed.
         """
         metrics = None if validation_loss is None else {"validation_loss": validation_loss}
         record = {
             "position": position or {},
+            "patience": [list(seed) for seed in patience],
             "digest": digest(state),
             "structure": structure(state),
             "version": version("jvsc"),
@@ -153,7 +159,8 @@ class Checkpoints:
         state = self._manager.restore(epoch, args=state_only)["state"]
         if record.get("digest", digest(state)) != digest(state):
             raise ValueError("its arrays are not those that were written")
-        return Restored(epoch, state, record.get("position", {}))
+        patience = tuple(Patience(*seed) for seed in record.get("patience", []))
+        return Restored(epoch, state, record.get("position", {}), patience)
 
     def _put_aside(self, epoch: int) -> Path:
         aside = self._folder.parent / "damaged" / f"{epoch}-{time.time_ns()}"

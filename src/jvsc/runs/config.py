@@ -10,6 +10,7 @@ from ml_collections import config_dict
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from jvsc.errors import UserError
+from jvsc.model.autoencoders import COUNTING
 from jvsc.model.methods import (
     METHODS,
     AutoencoderMethod,
@@ -26,6 +27,7 @@ from jvsc.runs.sections import (
     AnySection,
     AutoencoderConfig,
     DataConfig,
+    EarlyStoppingConfig,
     EncoderConfig,
     EvalConfig,
     FidConfig,
@@ -85,6 +87,7 @@ class Config(Section):
     annealing: AnnealingConfig = AnnealingConfig()
     fista: FistaConfig = FistaConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     eval: EvalConfig = EvalConfig()
     fid: FidConfig = FidConfig()
     output: OutputConfig = OutputConfig()
@@ -97,7 +100,7 @@ class Config(Section):
         if isinstance(method, AutoencoderMethod):
             if self.has_network_generator:
                 raise ValueError(f"{self.method} does not apply to data.name={self.data.name}")
-            if self.method == "topk" and self.autoencoder.active > self.num_latents:
+            if self.method in COUNTING and self.autoencoder.active > self.num_latents:
                 raise ValueError(
                     f"autoencoder.active is {self.autoencoder.active} but num_latents only "
                     f"{self.num_latents}; lower the one or raise the other"

@@ -1,7 +1,7 @@
 """What a run tells while it trains: metrics.jsonl, its trackers, and a progress bar."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NotRequired
@@ -20,6 +20,8 @@ from jvsc.runs.workdir import write_atomically
 METRICS_FILE = "metrics.jsonl"
 # One epoch: means over its steps, a list with one number a seed, and single numbers.
 Row = dict[str, Any]
+# Shows a number of epochs done and how it goes.
+Show = Callable[[int, str], None]
 
 
 class _Logged(TypedDict):
@@ -72,15 +74,11 @@ class RunLog:
     """Writes one row an epoch to metrics.jsonl and the trackers, and moves the progress bar."""
 
     def __init__(
-        self,
-        workdir: Path,
-        seeds: tuple[int, ...],
-        progress: Progress,
-        trackers: Sequence[Tracker],
+        self, workdir: Path, seeds: tuple[int, ...], show: Show, trackers: Sequence[Tracker]
     ):
         self._file = workdir / METRICS_FILE
         self._seeds = seeds
-        self._progress = progress
+        self._show = show
         self._trackers = trackers
 
     def write(self, row: Row) -> None:
@@ -109,11 +107,29 @@ class RunLog:
             text += f"  noise at {100 * row['warmup']:.0f}%"
         if "validation_loss" in row:
             text += f"  validation {np.mean(row['validation_loss']):.4g}"
-        if self._progress.console.is_terminal:
-            self._progress.update(self._progress.task_ids[0], advance=1, status=text)
-        else:
-            line = f"epoch {row['epoch']}: {text}"
-            self._progress.console.print(line, highlight=False, soft_wrap=True)
+        self._show(row["epoch"], text)
+
+
+@contextmanager
+def shown_progress(unit: str, done: int, total: int, console: Console) -> Iterator[Show]:
+    """Shows each unit as it is done: on a bar, or as a line where there is no terminal."""
+    columns = (
+        TextColumn(unit),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("train", total=total, completed=done, status="compiling")
+
+        def show(number: int, text: str) -> None:
+            if console.is_terminal:
+                progress.update(task, completed=number, status=text)
+            else:
+                console.print(f"{unit} {number}: {text}", highlight=False, soft_wrap=True)
+
+        yield show
 
 
 @contextmanager
@@ -145,21 +161,13 @@ def open_log(
             console.print(text, markup=False, highlight=False, soft_wrap=True)
     rows = [row for row in rows if row["epoch"] <= epoch]
     write_atomically(workdir / METRICS_FILE, "".join(json.dumps(row) + "\n" for row in rows))
-    columns = (
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
-    )
     names = config.output.trackers if tracked else ()
     opening = Opening(workdir, epoch + 1, flatten(config.model_dump()))
     with (
         open_trackers(names, opening) as trackers,
-        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+        shown_progress("epoch", epoch, config.num_epochs, console) as show,
     ):
-        progress.add_task("train", total=config.num_epochs, completed=epoch, status="compiling")
-        yield RunLog(workdir, config.seeds, progress, trackers)
+        yield RunLog(workdir, config.seeds, show, trackers)
 
 
 def _finite(value: list[float] | float | int) -> list[float | None] | float | int | None:

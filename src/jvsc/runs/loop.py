@@ -25,6 +25,7 @@ from jvsc.runs.processes import agree
 from jvsc.runs.restore import seed_variables
 from jvsc.training.feed import Feed
 from jvsc.training.mesh import replicate
+from jvsc.training.patience import Patience
 from jvsc.training.state import TrainState
 
 
@@ -62,6 +63,7 @@ class Loop:
         workdir: Path,
         folder: Path,
         console: Console,
+        patience: tuple[Patience, ...] = (),
     ):
         self.config: Config = config
         self.model: Model = model
@@ -74,6 +76,7 @@ class Loop:
         self.workdir: Path = workdir
         self.folder: Path = folder
         self.console: Console = console
+        self.patience: tuple[Patience, ...] = patience or (Patience(),) * len(config.seeds)
         self.validate: Callable[[TrainState], list[float]] = validate_seeds(config, model, dataset)
         self.pace: Pace = Pace()
         self.underway: Underway
@@ -82,6 +85,23 @@ class Loop:
     def is_lost(self) -> bool:
         """Whether every seed has diverged."""
         return len(self.diverged) == len(self.config.seeds)
+
+    def is_over(self) -> bool:
+        """Whether all epochs are done, every seed is lost, or the loss has stopped falling."""
+        if self.epoch >= self.config.num_epochs or self.is_lost():
+            return True
+        limit = self.config.early_stopping.patience
+        return limit > 0 and agree(min(seed.waited for seed in self.patience) >= limit, 0)[0]
+
+    def tell_end(self) -> None:
+        """Says why a training ends before its last epoch."""
+        if self.epoch < self.config.num_epochs and not self.is_lost():
+            self.console.print(
+                f"ended after epoch {self.epoch}: the validation loss has not fallen in "
+                f"{self.config.early_stopping.patience} validations",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _begin_epoch(self) -> None:
         before = copied(self.state)
@@ -122,12 +142,17 @@ class Loop:
             row["warmup"] = float(jnp.asarray(annealing(jnp.int32(row["step"])).warmup))
         if last or self.epoch % output.validate_every == 0:
             row["validation_loss"] = self.validate(self.state)
+            self.patience = tuple(
+                seed.after(loss, self.config.early_stopping.min_delta)
+                for seed, loss in zip(self.patience, row["validation_loss"], strict=True)
+            )
         log.write(row)
         log.advance(row)
-        if last or self.epoch % output.checkpoint_every == 0:
+        if self.is_over() or self.epoch % output.checkpoint_every == 0:
             loss = row.get("validation_loss")
             mean_loss = float(np.mean(loss)) if loss else None
-            self.checkpoints.save(self.epoch, self.state, mean_loss, self.feed.position())
+            position = self.feed.position()
+            self.checkpoints.save(self.epoch, self.state, mean_loss, position, self.patience)
         if self.epoch in output.draw_epochs:
             from jvsc.runs.pictures import draw_epoch  # brings in matplotlib
 
@@ -162,7 +187,8 @@ class Loop:
 
     def _keep_start(self) -> None:
         if self.checkpoints.latest != self.epoch:
-            self.checkpoints.save(self.epoch, self.underway.before, None, self.underway.position)
+            now = self.underway
+            self.checkpoints.save(self.epoch, now.before, None, now.position, self.patience)
 
     def _keep(self) -> None:
         """Writes the epoch underway; and the checkpoint of its start, if there is none."""

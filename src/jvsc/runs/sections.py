@@ -172,6 +172,8 @@ class AutoencoderConfig(Section):
     """Sparse autoencoders (`jvsc.model.autoencoders`).
 
     `dead_after` counts data. Bandwidth and threshold are for data of mean squared norm 1.
+    With `target_active` jump_relu's penalty is on the distance from so many non-zeros.
+    `prefixes` are the shares of the latents that matryoshka's nested dictionaries have.
     """
 
     penalty: PositiveFloat = 1.0
@@ -190,6 +192,16 @@ class AutoencoderConfig(Section):
     """Of jump_relu's pseudo-derivatives, for data of mean squared norm 1."""
     initial_threshold: PositiveFloat = 1e-3
     """Of jump_relu, for data of mean squared norm 1."""
+    target_active: NonNegativeInt = 0
+    """Non-zeros that jump_relu's penalty holds codes to; 0 penalises them by lambda alone."""
+    prefixes: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (
+        1 / 32,
+        3 / 32,
+        7 / 32,
+        15 / 32,
+        1.0,
+    )
+    """Shares of the latents, the first of which matryoshka's losses reconstruct from."""
 
 
 class FistaConfig(Section):
@@ -266,6 +278,19 @@ class ParallelConfig(Section):
 
     latent_shards: PositiveInt = 1
     """Neighbouring devices among which the latents are divided."""
+
+
+class EarlyStoppingConfig(Section):
+    """Ends a training when its validation loss has stopped falling.
+
+    That is when no seed's has been lower by more than `min_delta` than its lowest before, in
+    `patience` validations in a row. 0 trains all epochs.
+    """
+
+    patience: NonNegativeInt = 0
+    """Validations without a lower loss until training ends; 0 trains all epochs."""
+    min_delta: float = Field(default=0.0, ge=0)
+    """By how much a loss must be lower to count."""
 
 
 class OutputConfig(Section):

@@ -91,8 +91,9 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             open_log(loop.folder, loop.epoch, config, console, tracked=is_first_process())
         )
         with ending_with_others():
-            while loop.epoch < config.num_epochs and not loop.is_lost():
+            while not loop.is_over():
                 loop.run_epoch(log, interruption)
+            loop.tell_end()
             stop, _ = agree(interruption.asked, 0)
         if stop:
             raise interruption.error(
@@ -133,15 +134,26 @@ def start_loop(
     if restored is None:
         # So that a run that diverges in its first epoch has a last good checkpoint too.
         checkpoints.save(0, state, None)
-        epoch = 0
+        epoch, patience = 0, ()
     else:
-        epoch, state = restored.epoch, restored.state
+        epoch, state, patience = restored.epoch, restored.state, restored.patience
     feed = make_feed(config, model, optimizer, dataset, state, mesh)
     if restored is not None and restored.position:
         feed.seek(restored.position)
     folder, diverged = own_folder(workdir, scratch), read_divergences(workdir)
     loop = Loop(
-        config, model, dataset, feed, checkpoints, state, epoch, diverged, workdir, folder, console
+        config,
+        model,
+        dataset,
+        feed,
+        checkpoints,
+        state,
+        epoch,
+        diverged,
+        workdir,
+        folder,
+        console,
+        patience,
     )
     unfinished = restore_unfinished(workdir, state, tell)
     if unfinished is not None and unfinished.epoch // config.steps_per_epoch == epoch:

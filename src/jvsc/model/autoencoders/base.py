@@ -26,13 +26,13 @@ class Autoencoder(NamedTuple):
 
     Attributes:
       init: `key -> (parameters, statistics)` of encoder and dictionary, which begin alike.
-      infer: `(parameters, data [B, D]) -> codes [B, K]`.
+      infer: `(parameters, statistics, data [B, D]) -> codes [B, K]`.
       loss: `(parameters, statistics, data [B, D], penalty) -> (losses [B], codes [B, K], new
         statistics)`.
     """
 
     init: Callable[[Key[Array, ""]], tuple[Parameters, Statistics]]
-    infer: Callable[[Parameters, Float[Array, "B D"]], Float[Array, "B K"]]
+    infer: Callable[[Parameters, Statistics, Float[Array, "B D"]], Float[Array, "B K"]]
     loss: Callable[
         [Parameters, Statistics, Float[Array, "B D"], Float[Array, ""]],
         tuple[Float[Array, " B"], Float[Array, "B K"], Statistics],
@@ -86,8 +86,8 @@ class SparseAutoencoder:
         keys: Key[Array, " B"],
     ) -> Inference:
         """The encoder's codes."""
-        del statistics, keys
-        return Inference(self.autoencoder.infer(parameters, data))
+        del keys
+        return Inference(self.autoencoder.infer(parameters, statistics, data))
 
     def validation_loss(
         self,
@@ -104,12 +104,14 @@ class AutoencoderOptions(NamedTuple):
     """What a user may choose of the sparse autoencoders; each takes what it needs.
 
     Attributes:
-      active: k of TopK.
-      auxiliary_active: dead latents that model TopK's error.
+      active: k of TopK and its kin.
+      auxiliary_active: dead latents that model their error.
       auxiliary_weight: of their loss.
       dead_after: steps after which a latent that has not been active is dead.
       bandwidth: of JumpReLU's pseudo-derivatives.
       initial_threshold: of JumpReLU.
+      target_active: k that JumpReLU is held to; zero for none.
+      prefixes: shares of the latents that Matryoshka's nested dictionaries have.
       axis_name: mesh axis over which a batch is spread in training.
     """
 
@@ -119,6 +121,8 @@ class AutoencoderOptions(NamedTuple):
     dead_after: int = 10_000
     bandwidth: float = 1e-3
     initial_threshold: float = 1e-3
+    target_active: int = 0
+    prefixes: tuple[float, ...] = (1 / 32, 3 / 32, 7 / 32, 15 / 32, 1.0)
     axis_name: str | None = None
 
 

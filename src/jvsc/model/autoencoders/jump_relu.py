@@ -71,14 +71,18 @@ def jump_relu_l0(
     num_latents: int,
     bandwidth: float = 1e-3,
     initial_threshold: float = 1e-3,
+    target_active: int = 0,
 ) -> Autoencoder:
     """Codes JumpReLU(z), loss ||x - x_hat||^2 + lambda ||s||_0 (Rajamanoharan et al. 2024).
+
+    With a target k the penalty is lambda (||s||_0 / k - 1)^2, as there for a wanted number.
 
     Args:
       num_features: D.
       num_latents: K.
       bandwidth: epsilon for data of mean squared norm 1; sqrt(D) times that is used.
       initial_threshold: likewise.
+      target_active: k; zero for none.
     """
     unit = math.sqrt(num_features)
     start = math.log(unit * initial_threshold)
@@ -91,7 +95,10 @@ def jump_relu_l0(
     def activate(parameters: Parameters, data: Float[Array, "B D"]) -> tuple[Array, Array]:
         return pre_activations(parameters, data), jnp.exp(parameters.encoder["log_threshold"])
 
-    def infer(parameters: Parameters, data: Float[Array, "B D"]) -> Float[Array, "B K"]:
+    def infer(
+        parameters: Parameters, statistics: Statistics, data: Float[Array, "B D"]
+    ) -> Float[Array, "B K"]:
+        del statistics
         return jump_relu(*activate(parameters, data), unit * bandwidth)
 
     def loss(
@@ -104,6 +111,7 @@ def jump_relu_l0(
         codes = jump_relu(pre, threshold, unit * bandwidth)
         error = data - decode(parameters.generator, codes)
         norm = jnp.sum(step_function(pre, threshold, unit * bandwidth), axis=-1)
-        return sum_of_squares(error) + penalty * norm, codes, statistics
+        charge = (norm / target_active - 1) ** 2 if target_active else norm
+        return sum_of_squares(error) + penalty * charge, codes, statistics
 
     return Autoencoder(init, infer, loss)

@@ -28,7 +28,10 @@ def relu_l1(num_features: int, num_latents: int) -> Autoencoder:
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         return initial_parameters(key, num_features, num_latents), NO_STATISTICS
 
-    def infer(parameters: Parameters, data: Float[Array, "B D"]) -> Float[Array, "B K"]:
+    def infer(
+        parameters: Parameters, statistics: Statistics, data: Float[Array, "B D"]
+    ) -> Float[Array, "B K"]:
+        del statistics
         return jax.nn.relu(pre_activations(parameters, data))
 
     def loss(
@@ -37,7 +40,7 @@ def relu_l1(num_features: int, num_latents: int) -> Autoencoder:
         data: Float[Array, "B D"],
         penalty: Float[Array, ""],
     ) -> tuple[Float[Array, " B"], Float[Array, "B K"], Statistics]:
-        codes = infer(parameters, data)
+        codes = infer(parameters, statistics, data)
         error = data - decode(parameters.generator, codes)
         return sum_of_squares(error) + penalty * jnp.sum(codes, axis=-1), codes, statistics
 

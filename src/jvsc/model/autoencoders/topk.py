@@ -71,7 +71,10 @@ def topk(
         parameters = initial_parameters(key, num_features, num_latents)
         return parameters, Statistics({"silent_steps": silent}, {})
 
-    def infer(parameters: Parameters, data: Float[Array, "B D"]) -> Float[Array, "B K"]:
+    def infer(
+        parameters: Parameters, statistics: Statistics, data: Float[Array, "B D"]
+    ) -> Float[Array, "B K"]:
+        del statistics
         return keep_largest(pre_activations(parameters, data), active)
 
     def loss(
@@ -87,16 +90,22 @@ def topk(
         silent = statistics.encoder["silent_steps"]
         dictionary = parameters.generator["dictionary"]
         left = auxiliary_loss(error, pre, silent >= dead_after, dictionary, auxiliary_active)
-        moved = Statistics({"silent_steps": _silence(silent, codes, axis_name)}, {})
+        moved = Statistics({"silent_steps": silence(silent, codes, axis_name)}, {})
         return sum_of_squares(error) + auxiliary_weight * left, codes, moved
 
     return Autoencoder(init, infer, loss)
 
 
-def _silence(
+def silence(
     silent: Int[Array, " K"], codes: Float[Array, "B K"], axis_name: str | None
 ) -> Int[Array, " K"]:
-    """Steps since each latent was last active, on any device."""
+    """Steps since each latent was last active, on any device.
+
+    Args:
+      silent: before a batch.
+      codes: of the batch, or of a device's share of it.
+      axis_name: mesh axis over which it is spread.
+    """
     active = jnp.any(codes != 0, axis=0)
     if axis_name is not None:
         active = jax.lax.pmax(active.astype(jnp.int32), axis_name) > 0

@@ -132,6 +132,8 @@ def build_autoencoder(
         dead_after=max(1, settings.dead_after // config.batch_size),
         bandwidth=settings.bandwidth,
         initial_threshold=settings.initial_threshold,
+        target_active=settings.target_active,
+        prefixes=settings.prefixes,
         axis_name=axis_name,
     )
     steps = settings.penalty_warmup_steps
