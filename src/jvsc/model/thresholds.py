@@ -158,8 +158,18 @@ class FixedThreshold(Threshold):
 class TrackedThreshold(Threshold):
     """A threshold that comes with the heads, as `log_threshold`, but is not the encoder network's.
 
-    It has no prior: a training moves it so that a wanted share of the latents is not zero.
+    It has no divergence: a training moves it so that a wanted share of the latents is not zero.
+
+    Attributes:
+      under_prior: its value at which the prior has that share.
     """
+
+    under_prior: float = 1.0
+
+    @property
+    def prior(self) -> dict[str, float]:
+        """The head at which the prior has the wanted share."""
+        return {"log_threshold": math.log(self.under_prior)}
 
     def sample(self, key: Key[Array, ""], heads: Heads) -> Float[Array, " K"]:
         """exp(log_threshold)."""

@@ -21,10 +21,11 @@ from jvsc.data.paths import span
 from jvsc.data.prepared import fingerprint
 from jvsc.data.rows import Rows, open_rows
 from jvsc.errors import UserError
+from jvsc.runs.model_files import name_leaves
 from jvsc.runs.needs import check_chunk
 from jvsc.runs.sparse_files import read_sparse
 from jvsc.runs.stored import UnreadableError, set_aside, stored_json
-from jvsc.runs.trained_model import TrainedModel, name_leaves
+from jvsc.runs.trained_model import TrainedModel
 from jvsc.runs.workdir import locked_workdir, write_atomically
 
 # Dense codes that are held at once.

@@ -61,7 +61,7 @@ def check_needs(config: Config, num_features: int | None = None) -> None:
         shape = {"patches": (config.data.patch_size**2,)}.get(config.data.name, (1,))
         known = ARCHITECTURES.get(config.data.name)
         num_features = math.prod(known.shape if known else shape)
-    _refuse_beyond_memory(largest_arrays(config, num_features))
+    refuse_beyond_memory(largest_arrays(config, num_features))
 
 
 def check_chunk(config: Config, num_features: int) -> None:
@@ -71,10 +71,18 @@ def check_chunk(config: Config, num_features: int) -> None:
       UserError: saying what it would take.
     """
     size = config.eval.chunk * (num_features + config.num_latents) * FLOAT
-    _refuse_beyond_memory({"eval.chunk": size})
+    refuse_beyond_memory({"eval.chunk": size})
 
 
-def _refuse_beyond_memory(sizes: dict[str, int]) -> None:
+def refuse_beyond_memory(sizes: dict[str, int]) -> None:
+    """Refuses arrays that the machine cannot hold.
+
+    Args:
+      sizes: bytes, by the settings that they follow from.
+
+    Raises:
+      UserError: naming the settings and what they would take.
+    """
     memory = machine_memory()
     for keys, size in sizes.items():
         if size > memory:

@@ -13,7 +13,8 @@ from safetensors.numpy import save
 
 from jvsc.errors import UserError
 from jvsc.model.autoencoders import AUTOENCODERS
-from jvsc.runs.trained_model import TrainedModel, new_folder
+from jvsc.runs.model_files import new_folder
+from jvsc.runs.trained_model import TrainedModel
 
 SETTINGS_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
 ARCHITECTURES = {"relu_l1": "standard", "topk": "topk", "jump_relu": "jumprelu"}
@@ -26,7 +27,7 @@ def save_sae_lens(trained: TrainedModel, folder: Path) -> None:
       UserError: if the model is none, or the folder is there already or cannot be made.
     """
     settings, weights = sae_lens_files(trained)
-    with new_folder(folder) as temporary:
+    with new_folder(folder, f"--output={folder}") as temporary:
         text = json.dumps(settings, indent=2) + "\n"
         (temporary / SETTINGS_FILE).write_text(text, encoding="utf-8")
         (temporary / WEIGHTS_FILE).write_bytes(save(weights))

@@ -2,10 +2,7 @@
 
 import json
 import os
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +28,13 @@ from jvsc.runs.config import Config
 from jvsc.runs.divergence import read_divergences
 from jvsc.runs.factories import build_dataset, build_model
 from jvsc.runs.factories.models import build_nonzero_infer_chunk
+from jvsc.runs.model_files import (
+    leaves_like,
+    name_leaves,
+    new_folder,
+    read_arrays,
+    short_reason,
+)
 from jvsc.runs.restore import restore_state, seed_variables
 from jvsc.runs.workdir import CONFIG_FILE, read_config
 from jvsc.training.state import initial_variables
@@ -159,7 +163,7 @@ class TrainedModel:
         Raises:
           UserError: if the folder is there already, or cannot be made.
         """
-        with new_folder(folder) as temporary:
+        with new_folder(folder, f"--output={folder}") as temporary:
             settings = json.dumps(self.config.model_dump(), indent=2) + "\n"
             (temporary / CONFIG_FILE).write_text(settings, encoding="utf-8")
             self._save_arrays(temporary / MODEL_FILE)
@@ -197,38 +201,6 @@ class TrainedModel:
         )
         exported = jax.export.export(jax.jit(encode), platforms=EXPORT_PLATFORMS)(*arguments)
         return bytes(exported.serialize())
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to write into, which takes its place at the end.
-
-    Raises:
-      UserError: if `folder` is there already, or cannot be made.
-    """
-    if folder.exists():
-        raise UserError(f"--output={folder} is there already; remove it or give another")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"--output={folder} cannot be written ({error.strerror}); give another"
-        ) from None
-    try:
-        yield temporary
-        _put_in_place(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError as error:  # another export may have been faster
-        raise UserError(
-            f"--output={folder} cannot be written ({error.strerror}); remove it or give another"
-        ) from None
 
 
 def load(path: str | os.PathLike[str], seed: int | None = None) -> TrainedModel:
@@ -318,15 +290,13 @@ def write_normalisation(dataset: Dataset, workdir: Path) -> None:
 def _load_exported(config: Config, folder: Path, seed: int | None) -> TrainedModel:
     file = folder / MODEL_FILE
     try:
-        with safe_open(file, "numpy") as opened:
-            told = opened.metadata() or {}
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        told, arrays = read_arrays(file)
         num_features = int(told["num_features"])
         origin = Origin(int(told["seed"]), int(told["epoch"]))
         if num_features < 1:
             raise ValueError(f"num_features is {num_features}")
     except Exception as error:  # whatever a damaged file makes a reader raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = short_reason(error)
         raise UserError(f"{file} cannot be read ({reason}); export the model again") from None
     if seed not in (None, origin.seed):
         raise UserError(f"--seed={seed}: {folder} holds seed {origin.seed} only; leave it out")
@@ -339,30 +309,7 @@ def _load_exported(config: Config, folder: Path, seed: int | None) -> TrainedMod
         mean = arrays["normalisation/mean"]
         like_mean = mean[:num_features] if mean.dtype == np.float64 else vector
         like["normalisation"] = Normalisation(like_mean, vector)  # type: ignore[arg-type]
-    found = jax.tree_util.tree_map_with_path(partial(_leaf, arrays, file), like)
+    found = leaves_like(arrays, like, file, CONFIG_FILE, "export the model again")
     parameters, statistics = jax.tree.map(jnp.asarray, (found["parameters"], found["statistics"]))
     normalisation = found.get("normalisation")
     return TrainedModel(config, num_features, parameters, statistics, normalisation, origin)
-
-
-def _leaf(
-    arrays: dict[str, np.ndarray], file: Path, path: Any, like: jax.ShapeDtypeStruct
-) -> np.ndarray:
-    name = _name(path)
-    found = arrays.get(name)
-    if found is None or found.shape != like.shape or found.dtype != like.dtype:
-        got = "nothing" if found is None else f"{found.dtype} {found.shape}"
-        raise UserError(
-            f"{file} holds {got} as {name!r} where {CONFIG_FILE} asks for "
-            f"{like.dtype} {like.shape}; export the model again"
-        )
-    return found
-
-
-def name_leaves(tree: Any) -> dict[str, Any]:
-    """The arrays of a tree by their paths, such as "parameters/encoder/loc/Dense_0/kernel"."""
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

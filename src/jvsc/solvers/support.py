@@ -56,7 +56,7 @@ def refine_support(
     dictionary: Float[Array, "K D"],
     codes: Float[Array, "B K"],
     penalty: float | Float[Array, ""],
-    num_steps: int,
+    num_steps: int | Int[Array, ""],
 ) -> Float[Array, "B K"]:
     """Steps that lower 0.5 ||x - s A||^2 + penalty ||s||_0 of each datum, from given codes.
 

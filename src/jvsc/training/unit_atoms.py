@@ -4,7 +4,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
 
 def with_unit_atoms(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -27,12 +26,16 @@ def with_unit_atoms(inner: optax.GradientTransformation) -> optax.GradientTransf
     return optax.GradientTransformation(inner.init, update)  # type: ignore[arg-type]
 
 
-def _atoms(parameters: Any) -> Float[Array, "K D"]:
-    generator = parameters.generator
+def atoms_of(generator: Any) -> Any:
+    """The dictionary of a generator's parameters, which may have a bias beside it."""
     return generator["dictionary"] if isinstance(generator, dict) else generator
 
 
-def _with_atoms(parameters: Any, atoms: Float[Array, "K D"]) -> Any:
+def _atoms(parameters: Any) -> Any:
+    return atoms_of(parameters.generator)
+
+
+def _with_atoms(parameters: Any, atoms: Any) -> Any:
     generator = parameters.generator
     has_bias = isinstance(generator, dict)
     return parameters._replace(generator=generator | {"dictionary": atoms} if has_bias else atoms)

@@ -1,0 +1,99 @@
+"""A model's arrays by their names, and folders that are written whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import safe_open
+
+from jvsc.errors import UserError
+
+
+@contextmanager
+def new_folder(folder: Path, named: str) -> Iterator[Path]:
+    """A temporary folder to fill, which then takes its place.
+
+    Args:
+      folder: to be made.
+      named: what the user calls it, for the messages.
+
+    Raises:
+      UserError: if the folder is there already, or cannot be made.
+    """
+    if folder.exists():
+        raise UserError(f"{named} is there already; remove it or give another")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{named} cannot be written ({error.strerror}); give another") from None
+    try:
+        yield temporary
+        _put_in_place(temporary, folder, named)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, folder: Path, named: str) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError as error:  # another one may have been faster
+        raise UserError(
+            f"{named} cannot be written ({error.strerror}); remove it or give another"
+        ) from None
+
+
+def name_leaves(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree by their paths, such as "parameters/encoder/loc/Dense_0/kernel"."""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def read_arrays(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The metadata and the arrays of a safetensors file; a damaged one raises whatever it may."""
+    with safe_open(file, "numpy") as opened:
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        return opened.metadata() or {}, arrays
+
+
+def short_reason(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def leaves_like(
+    arrays: dict[str, np.ndarray], like: Any, file: Path, asker: str, remedy: str
+) -> Any:
+    """The tree that `name_leaves` named.
+
+    Args:
+      arrays: by their names.
+      like: shapes and types of the tree's leaves.
+      file: where the arrays come from.
+      asker: what says how they must be.
+      remedy: what to do if they are not.
+
+    Raises:
+      UserError: naming the first array that is not there, or of another shape or type.
+    """
+
+    def leaf(path: Any, wanted: Any) -> np.ndarray:
+        name = _name(path)
+        found = arrays.get(name)
+        if found is None or found.shape != wanted.shape or found.dtype != wanted.dtype:
+            got = "nothing" if found is None else f"{found.dtype} {found.shape}"
+            raise UserError(
+                f"{file} holds {got} as {name!r} where {asker} asks for "
+                f"{wanted.dtype} {wanted.shape}; {remedy}"
+            )
+        return found
+
+    return jax.tree_util.tree_map_with_path(leaf, like)
