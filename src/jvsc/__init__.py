@@ -7,15 +7,15 @@ from jvsc.errors import UserError
 
 if TYPE_CHECKING:
     from jvsc.runs.own_parts import train
-    from jvsc.runs.trained_model import load
     from jvsc.sparse_coder.estimator import SparseCoder
+    from jvsc.sparse_coder.stored import load
 
 __all__ = ["SparseCoder", "UserError", "load", "train"]
 
 # What brings in JAX and the networks is imported when it is asked for.
 _HOMES = {
     "SparseCoder": "jvsc.sparse_coder.estimator",
-    "load": "jvsc.runs.trained_model",
+    "load": "jvsc.sparse_coder.stored",
     "train": "jvsc.runs.own_parts",
 }
 

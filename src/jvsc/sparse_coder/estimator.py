@@ -1,52 +1,46 @@
 """SparseCoder: jvsc's models with scikit-learn's interface."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags, check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from jvsc.errors import DivergenceError, UserError
-from jvsc.model.methods import METHODS, AutoencoderMethod, VariationalMethod
-from jvsc.model.solver_coded import SolverCoded
-from jvsc.runs.config import Config, check_method, validated
-from jvsc.sparse_coder.coder import (
-    Coder,
-    CoderSettings,
-    coder_config,
-    make_coder,
-    packed,
-    unpacked,
+from jvsc.errors import UserError
+from jvsc.model.methods import METHODS, VariationalMethod
+from jvsc.sparse_coder.base import MatrixLike
+from jvsc.sparse_coder.coder import make_coder, unpacked
+from jvsc.sparse_coder.coding import (
+    components_of,
+)
+from jvsc.sparse_coder.fitting import (
+    FitState,
+    Watch,
+    settling_passes,
+    shown_passes,
+)
+from jvsc.sparse_coder.learning import LearningCoder
+from jvsc.sparse_coder.settings import (
+    EncoderName,
+    make_plan,
     usable_batch_size,
 )
-from jvsc.sparse_coder.refining import highest_penalty, lasso_codes, penalty_for, refinement
 from jvsc.sparse_coder.standardised_rows import (
     StandardisedRows,
-    centre_and_scale,
+    moments,
     warn_of_dominant_rows,
+    weighted_order,
 )
-from jvsc.training.feed import Feed, streamed_feed
-from jvsc.training.mesh import DATA_AXIS, replicate
-from jvsc.training.state import TrainState
 
-CODER_METHODS = tuple(
-    name for name, method in METHODS.items() if not isinstance(method, AutoencoderMethod)
-)
 # Without `max_iter` a fit takes about so many steps, but at most so many passes over the data.
 DEFAULT_STEPS = 3000
 MOST_PASSES = 200
-# Read ahead from the data at once; small, so that much larger data than memory serve.
-SEGMENT_BYTES = 1 << 20
-# Data whose share of non-zeros decides `penalty_`.
-CALIBRATION_ROWS = 1024
 
 
 def has_posterior(estimator: "SparseCoder") -> bool:
@@ -56,7 +50,7 @@ def has_posterior(estimator: "SparseCoder") -> bool:
     return True
 
 
-class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class SparseCoder(LearningCoder):
     """Learns a dictionary, and an encoder whose codes are exactly zero in most latents.
 
     Data of any scale serve: they are centred by their mean and divided by one scale, which gives
@@ -65,8 +59,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     Args:
       n_components: K, atoms of the dictionary.
       method: a name of `jvsc.model.methods.METHODS`. "inferred_threshold", the default, gives the
-        best codes, without a draw; the others are the paper's, and "fista", with which the
-        dictionary is learnt with the lasso's codes and `transform` solves the lasso.
+        best codes, without a draw; others are the paper's, "fista", with which the dictionary is
+        learnt with the lasso's codes and `transform` solves the lasso, and sparse autoencoders:
+        "topk", "batch_topk", "matryoshka", "jump_relu" and "relu_l1".
       sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training; data that
         the fit has not seen may take somewhat more. With None, for "inferred_threshold" alone, the
         share is what the data say: the variance of their noise is learned, and probabilities are
@@ -84,28 +79,38 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
       max_iter: passes of `fit` over the data; by default as many as make about 3,000 steps, at
         most 200.
       batch_size: data a step; less where there are fewer.
+      encoder: the network that infers a posterior: "unrolled", steps of inference that read the
+        dictionary; "mlp", dense layers; "linear", one of them; or, for "inferred_threshold",
+        "message_passing", inference without parameters. None takes the method's usual one.
+      dictionary: atoms [K, D] in the data's units, of any norms, to code by, as scikit-learn's
+        SparseCoder does: they stay, `n_components` does not count, the data are not centred, and a
+        fit trains the encoder alone ("fista" makes no pass).
+      dict_init: atoms [n_components, D] in whose directions the dictionary begins.
       sparse_output: whether `transform` returns a SciPy CSR array.
       random_state: seed of the start, the order and the draws, or a NumPy `RandomState`.
+      verbose: whether `fit` shows its passes, on a progress bar, or as lines where there is no
+        terminal.
+      tol: ends a fit when the loss of a pass has not been lower by this than the lowest before it
+        for `n_iter_no_change` passes in a row. Not counted are the first 500 steps, or the first
+        tenth of the passes, in which the loss may rise. None makes all passes. The learning rate is
+        planned for all of them, so a fit that ends early ends at a higher rate.
+      n_iter_no_change: see `tol`.
+      callback: called after each pass with a `FitState` (passes, steps, loss, share of non-zeros,
+        components); returns True to end the fit there, as whole as if it had made all passes.
 
     Attributes:
       components_: the dictionary in the data's units, [K, D].
       mean_: of the data fitted, [D].
+      intercept_: what a code of zeros stands for, [D]: mean_, and a sparse autoencoder's bias.
       scale_: what the centred data were divided by.
       n_iter_: passes over the data.
+      loss_curve_: what training descends, the mean of each pass.
       n_steps_: gradient steps, of all calls of `partial_fit` together.
       n_features_in_: D.
       penalty_: of `refine_steps`, or of method="fista"; in units of the scaled data.
 
     Source: Fallah & Rozell (2022), Variational Sparse Coding with Learned Thresholding.
     """
-
-    components_: np.ndarray
-    mean_: np.ndarray
-    scale_: float
-    n_iter_: int
-    n_steps_: int
-    n_features_in_: int
-    penalty_: float
 
     def __init__(
         self,
@@ -118,8 +123,15 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         kl_weight: float = 0.3,
         max_iter: int | None = None,
         batch_size: int = 128,
+        encoder: EncoderName | None = None,
+        dictionary: ArrayLike | None = None,
+        dict_init: ArrayLike | None = None,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+        tol: float | None = None,
+        n_iter_no_change: int = 10,
+        callback: Callable[[FitState], object] | None = None,
     ) -> None:
         self.n_components = n_components
         self.method = method
@@ -129,39 +141,79 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.kl_weight = kl_weight
         self.max_iter = max_iter
         self.batch_size = batch_size
+        self.encoder = encoder
+        self.dictionary = dictionary
+        self.dict_init = dict_init
         self.sparse_output = sparse_output
         self.random_state = random_state
+        self.verbose = verbose
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.callback = callback
 
-    def fit(self, X: ArrayLike, y: object = None) -> "SparseCoder":
+    def fit(
+        self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> "SparseCoder":
         """Learns from data.
 
         Args:
-          X: [N, D], real numbers: NumPy's, JAX's, or memory-mapped (read in parts, never copied).
+          X: [N, D], real numbers: NumPy's, JAX's, memory-mapped or SciPy's CSR (read in parts,
+            never copied).
           y: ignored.
+          sample_weight: how much each row counts, [N]: a row of weight 2 is as two of them, one of
+            weight 0 is not there.
 
         Raises:
           UserError: for a parameter that does not serve (a ValueError).
-          ValueError: for data that are not finite or too few.
-          TypeError: for sparse data.
+          ValueError: for data or weights that are not finite or too few.
           DivergenceError: if the loss becomes non-finite (`jvsc.errors`, a RuntimeError).
         """
         settings = self._settings()
         data = self._check(X, reset=True, ensure_min_samples=2)
-        self._start(data)
-        batch = usable_batch_size(settings.batch_size, len(data))
-        steps = len(data) // batch
-        self.n_iter_ = settings.max_iter or min(math.ceil(DEFAULT_STEPS / steps), MOST_PASSES)
-        config = coder_config(settings, data.shape[1], batch, steps, self.n_iter_)
-        coder = make_coder(config, data.shape[1])
-        state = coder.init(jax.random.key(self._seed)[None])
-        self._train(config, coder, state, self._rows(data), self.n_iter_)
-        self._calibrate(data)
+        weights = order = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, data, ensure_non_negative=True)
+            order = weighted_order(np.asarray(weights, np.float64))
+        self._moments, self._seed = None, self._drawn_seed()
+        found = moments(data, weights=weights)
+        given = self._given_atoms("dictionary", data.shape[1])
+        if given is not None:
+            settings = settings.model_copy(update={"n_components": len(given)})
+            found = found.uncentred()
+        _, self.mean_, _, self.scale_ = found
+        warn_of_dominant_rows(data, self.mean_, self.scale_)
+        rows = StandardisedRows(data, self.mean_, self.scale_, order)
+        batch = usable_batch_size(settings.batch_size, len(rows))
+        steps = len(rows) // batch
+        passes = settings.max_iter or min(math.ceil(DEFAULT_STEPS / steps), MOST_PASSES)
+        plan = make_plan(settings, data.shape[1], batch, steps, passes)
+        plan = plan._replace(keeps_dictionary=given is not None)
+        coder = make_coder(plan, data.shape[1])
+        state = self._begun(coder, given, settings.n_components, data.shape[1])
+        if given is not None and settings.method == "fista":
+            passes = 0
+        with shown_passes(settings.verbose, passes) as show:
+            watch = Watch(
+                partial(components_of, scale=self.scale_, kind=data.dtype),
+                self.callback,
+                show,
+                settings.tol,
+                settings.n_iter_no_change,
+                settling_passes(passes, steps),
+            )
+            self.loss_curve_ = self._train(plan, coder, state, rows, passes, watch)
+        self.n_iter_ = len(self.loss_curve_)
+        if given is not None:
+            self.components_ = given.astype(self.components_.dtype)
+        self._calibrate(rows)
         return self
 
-    def partial_fit(self, X: ArrayLike, y: object = None) -> "SparseCoder":
+    def partial_fit(self, X: MatrixLike, y: object = None) -> "SparseCoder":
         """Goes on learning from more data, one pass over them at a constant rate.
 
-        The first call's data decide centre and scale, unless `fit` has.
+        Centre and scale are those of all parts so far, as scikit-learn's StandardScaler has them,
+        and what was learned is put into the new units; after a `fit` they stay what it found. No
+        step is made before two rows differ.
 
         Args:
           X: [n, D], as for `fit`.
@@ -173,27 +225,33 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
           DivergenceError: if the loss becomes non-finite.
         """
         settings = self._settings()
+        if self.dictionary is not None:
+            raise UserError("partial_fit would not change a given dictionary; use fit")
         begins = not hasattr(self, "components_")
-        data = self._check(X, reset=begins, ensure_min_samples=2 if begins else 1)
+        data = self._check(X, reset=begins)
+        count = data.shape[0]
+        batch = usable_batch_size(settings.batch_size, count)
+        plan = make_plan(settings, data.shape[1], batch)
+        coder = make_coder(plan, data.shape[1])
         if begins:
-            self._start(data)
-            self.n_iter_ = 0
-        batch = usable_batch_size(settings.batch_size, len(data))
-        config = coder_config(settings, data.shape[1], batch)
-        coder = make_coder(config, data.shape[1])
-        state = coder.init(jax.random.key(self._seed)[None]) if begins else unpacked(self._state)
-        self._train(
-            config,
-            coder,
-            state,
-            self._rows(data, -(-len(data) // batch) * batch),
-            1,
-        )
-        self.n_iter_ += 1
-        self._calibrate(data)
+            self._moments, self._seed = moments(data), self._drawn_seed()
+            self.n_iter_, self.loss_curve_ = 0, []
+            state = self._begun(coder, None, settings.n_components, data.shape[1])
+        else:
+            state = unpacked(self._after_more(plan, data))
+        if self._moments is not None:
+            _, self.mean_, _, self.scale_ = self._moments
+        order = np.arange(-(-count // batch) * batch) % count
+        rows = StandardisedRows(data, self.mean_, self.scale_, order)
+        waits = self._moments is not None and self._moments.is_constant
+        watch = Watch(partial(components_of, scale=self.scale_, kind=data.dtype), self.callback)
+        losses = self._train(plan, coder, state, rows, 0 if waits else 1, watch)
+        self.loss_curve_ += losses
+        self.n_iter_ += len(losses)
+        self._calibrate(self._rows(data))
         return self
 
-    def transform(self, X: ArrayLike) -> np.ndarray | scipy.sparse.csr_array:
+    def transform(self, X: MatrixLike) -> np.ndarray | scipy.sparse.csr_array:
         """The codes of data: the encoder's, the best of `n_samples` draws, or the lasso's.
 
         A datum's draws follow from its own values, so its code does not depend on its place or on
@@ -213,19 +271,21 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         data = self._check_fitted(X)
         kind = np.dtype(np.float32 if data.dtype == np.float32 else np.float64)
-        width = self.components_.shape[0]
+        width, units = self.components_.shape[0], self._units()
         if self.sparse_output:
-            parts = [scipy.sparse.csr_array(codes, dtype=kind) for codes, _ in self._codes(data)]
+            parts = [
+                scipy.sparse.csr_array(codes * units, dtype=kind) for codes, _ in self._codes(data)
+            ]
             return scipy.sparse.csr_array(scipy.sparse.vstack(parts, format="csr"))
-        codes = np.empty((len(data), width), kind)
+        codes = np.empty((data.shape[0], width), kind)
         first = 0
         for part, _ in self._codes(data):
-            codes[first : first + len(part)] = part
+            codes[first : first + len(part)] = part * units
             first += len(part)
         return codes
 
     @available_if(has_posterior)
-    def predict_support_proba(self, X: ArrayLike) -> np.ndarray:
+    def predict_support_proba(self, X: MatrixLike) -> np.ndarray:
         """Probability that each latent is not zero under its posterior (eq. 3), in closed form.
 
         Args:
@@ -235,13 +295,13 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
           Probabilities [N, K], float32. They are of a draw, before `n_samples` and `refine_steps`.
 
         Raises:
-          AttributeError: for a method without posterior ("fista").
+          AttributeError: for a method without posterior.
           NotFittedError: before a fit.
           UserError: for a parameter that does not serve.
           ValueError: for data of another width, or that are not finite.
         """
         data = self._check_fitted(X)
-        coder, parameters, statistics = self._coder()
+        coder, parameters, statistics, _ = self._learned()
         return np.concatenate(
             [
                 np.asarray(coder.probability(parameters, statistics, rows))[:count]
@@ -249,8 +309,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             ]
         )
 
-    def inverse_transform(self, X: ArrayLike | scipy.sparse.csr_array) -> np.ndarray:
-        """Data of codes, in the units of the data fitted: codes @ components_ + mean_.
+    def inverse_transform(self, X: MatrixLike) -> np.ndarray:
+        """Data of codes, in the units of the data fitted: codes @ components_ + intercept_.
 
         Args:
           X: codes [N, K], dense or sparse.
@@ -271,9 +331,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 f"{len(self.components_)} components; give what transform returns"
             )
         data = codes @ self.components_.astype(codes.dtype)
-        return data + self.mean_.astype(codes.dtype)
+        return data + self.intercept_.astype(codes.dtype)
 
-    def score(self, X: ArrayLike, y: object = None) -> float:
+    def score(self, X: MatrixLike, y: object = None) -> float:
         """Share of the data's variance that the codes' reconstruction explains (R^2).
 
         Args:
@@ -284,141 +344,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
           1 - sum (x - x_hat)^2 / sum (x - mean_)^2 over all entries; 1 is perfect.
         """
         data = self._check_fitted(X)
-        dictionary = self._coder()[1].generator
+        what = self._learned()
         error = total = 0.0
         for codes, rows in self._codes(data):
-            error += float(np.sum((rows - codes @ dictionary) ** 2, dtype=np.float64))
+            error += float(np.sum(what.residual(rows, codes) ** 2, dtype=np.float64))
             total += float(np.sum(rows**2, dtype=np.float64))
         return 1 - error / total if total else float(error == 0)
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.components_.shape[0]
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-    def _settings(self) -> CoderSettings:
-        given = {name: getattr(self, name) for name in CoderSettings.model_fields}
-        plain = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in given.items()
-        }
-        settings = validated(CoderSettings, plain)
-        check_method(settings.method, CODER_METHODS)
-        output = getattr(self, "_sklearn_output_config", {}).get("transform", "default")
-        if settings.sparse_output and output != "default":
-            raise UserError(
-                f"sparse_output=True gives SciPy's arrays, but set_output asks for {output}; "
-                "leave one of them out"
-            )
-        return settings
-
-    def _check(self, X: Any, reset: bool, **limits: Any) -> np.ndarray:
-        data: Any = validate_data(self, X, reset=reset, dtype="numeric", **limits)
-        return data
-
-    def _check_fitted(self, X: ArrayLike) -> np.ndarray:
-        check_is_fitted(self)
-        self._settings()
-        return self._check(X, reset=False)
-
-    def _start(self, data: np.ndarray) -> None:
-        self.mean_, self.scale_ = centre_and_scale(data)
-        warn_of_dominant_rows(data, self.mean_)
-        self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-
-    def _rows(self, data: np.ndarray, count: int | None = None) -> StandardisedRows:
-        return StandardisedRows(data, self.mean_, self.scale_, count)
-
-    def _train(
-        self, config: Config, coder: Coder, state: TrainState, rows: StandardisedRows, passes: int
-    ) -> None:
-        mesh = jax.make_mesh(
-            (1,),
-            (DATA_AXIS,),
-            axis_types=(jax.sharding.AxisType.Auto,),
-            devices=jax.local_devices()[:1],
-        )
-        state = replicate(state, mesh)
-        feed: Feed = streamed_feed(
-            rows,
-            coder.loss,
-            coder.optimizer,
-            config.batch_size,
-            coder.prepare,
-            mesh,
-            state.key,
-            SEGMENT_BYTES,
-        )
-        state, metrics = feed.run_epoch(state)
-        for _ in range(passes - 1):
-            state, metrics = feed.run_epoch(state)
-        loss = float(metrics.loss[0, -1])
-        dictionary = np.asarray(state.parameters.generator[0])
-        if not (math.isfinite(loss) and np.isfinite(dictionary).all()):
-            raise DivergenceError(
-                f"the loss became {loss} in training; raise kl_weight (now {self.kl_weight}), or "
-                "look for outliers in the data"
-            )
-        self.n_steps_ = int(state.step[0])
-        self.components_ = (dictionary * self.scale_).astype(
-            np.float32 if rows.data.dtype == np.float32 else np.float64
-        )
-        self._config, self._state = config, packed(state)
-
-    def _coder(self) -> tuple[Coder, Any, Any]:
-        coder = make_coder(self._config, len(self.mean_))
-        first = partial(jax.tree.map, lambda leaf: leaf[0])
-        return coder, first(self._state.parameters), first(self._state.statistics)
-
-    def _codes(self, data: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Codes of consecutive rows, and the rows themselves, centred and scaled."""
-        coder, parameters, statistics = self._coder()
-        if self.refine_steps and not hasattr(self, "penalty_"):
-            raise UserError(
-                f"refine_steps is {self.refine_steps} but was 0 in the fit, which finds their "
-                "penalty; fit again"
-            )
-        key = jax.random.key(self._seed)
-        for rows, count in self._rows(data).chunks():
-            if isinstance(coder.model, SolverCoded):
-                codes = lasso_codes(rows, parameters.generator, self.penalty_)
-            else:
-                codes = coder.codes(parameters, statistics, rows, key)
-                if self.refine_steps:
-                    codes = refinement(coder.model)(
-                        rows, parameters.generator, codes, self.penalty_, int(self.refine_steps)
-                    )
-            yield np.asarray(codes)[:count], rows[:count]
-
-    def _calibrate(self, data: np.ndarray) -> None:
-        """Finds the penalty at which codes of data fitted have the wanted share of non-zeros."""
-        self.__dict__.pop("penalty_", None)
-        coder, parameters, statistics = self._coder()
-        solved = isinstance(coder.model, SolverCoded)
-        if not (solved or self.refine_steps):
-            return
-        places = np.linspace(0, len(data) - 1, min(len(data), CALIBRATION_ROWS), dtype=int)
-        rows, count = next(self._rows(data[places]).chunks())
-        dictionary = parameters.generator
-        correlation = float(np.max(np.abs(rows @ dictionary.T)))
-        highest = highest_penalty(coder.model, statistics, correlation, rows.shape[1])
-        refine = refinement(coder.model)
-        start = None
-        if not solved:
-            start = coder.codes(parameters, statistics, rows, jax.random.key(self._seed))
-
-        def share(penalty: float) -> float:
-            if start is None:
-                codes = lasso_codes(rows, dictionary, penalty)
-            else:
-                codes = refine(rows, dictionary, start, penalty, int(self.refine_steps))
-            return float(np.mean(np.asarray(codes)[:count] != 0))
-
-        wanted = self.sparsity
-        if wanted is None:
-            wanted = float(np.mean(np.asarray(start)[:count] != 0))
-        self.penalty_ = penalty_for(share, wanted, highest)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jvsc.model.model import Model
 from jvsc.model.parameters import Statistics
-from jvsc.model.solver_coded import SolverCoded
 from jvsc.model.variational import Variational, needs_no_draw
 from jvsc.solvers import fista, refine_support
 
@@ -59,7 +59,7 @@ def refined_support(
 _refine_support = jax.jit(refine_support)
 
 
-def refinement(model: SolverCoded | Variational) -> Refine:
+def refinement(model: Model) -> Refine:
     """What `refine_steps` descend: objective (10), or with a count of non-zeros in place of L1.
 
     The latter for codes whose values no penalty shrinks.
@@ -67,9 +67,7 @@ def refinement(model: SolverCoded | Variational) -> Refine:
     return refined_support if needs_no_draw(model) else refined
 
 
-def highest_penalty(
-    model: SolverCoded | Variational, statistics: Statistics, correlation: float, width: int
-) -> float:
+def highest_penalty(model: Model, statistics: Statistics, correlation: float, width: int) -> float:
     """Above any penalty of `refinement` that leaves codes as sparse as is wanted.
 
     Args:

@@ -1,16 +1,29 @@
-"""Rows of a matrix of any real type, NumPy's or memory-mapped, read a part at a time."""
+"""Rows of a matrix of any real type, NumPy's, memory-mapped or CSR, read a part at a time."""
 
 import warnings
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+import scipy.sparse
+from jaxtyping import Float, Int
 from sklearn.preprocessing import StandardScaler
+
+from jvsc.errors import UserError
 
 # Of the original data, and of the codes and draws made of them, held at once.
 CHUNK_BYTES = 1 << 24
 # A chunk is filled up to one of these sizes, so that few sizes are compiled.
 CHUNK_ROWS = (128, 1024)
+# Scaled values beyond it would overflow float32 when they are squared and summed.
+LARGEST = 1e15
+# Rows that weights make of one, on average, at most.
+MOST_REPEATS = 8
+# Scales between which no square overflows or vanishes in float64.
+ORDINARY_SCALES = (1e-140, 1e140)
+
+# A NumPy array, or a CSR array or matrix of SciPy's.
+Data = Any
 
 
 class StandardisedRows:
@@ -19,23 +32,25 @@ class StandardisedRows:
     Every row is computed in float64, so one datum gives the same bits whatever type holds it.
 
     Args:
-      data: the matrix.
+      data: the matrix [N, D].
       mean: what is subtracted from each column.
       scale: what is divided by.
-      count: how many rows there are; more than the data's begin again with the first.
+      order: which rows it has, any number of times; by default all of them.
     """
 
     def __init__(
         self,
-        data: Shaped[np.ndarray, "N D"],
+        data: Data,
         mean: Float[np.ndarray, " D"],
         scale: float,
-        count: int | None = None,
+        order: Int[np.ndarray, " N"] | None = None,
     ):
-        self.data: np.ndarray = data
+        self.data: Data = data
         self.mean: np.ndarray = mean
         self.scale: float = scale
-        self.shape: tuple[int, int] = (len(data) if count is None else count, data.shape[1])
+        self.order: np.ndarray | None = order
+        count = data.shape[0] if order is None else len(order)
+        self.shape: tuple[int, int] = (count, data.shape[1])
         self.itemsize: int = np.dtype(np.float32).itemsize
 
     def __len__(self) -> int:
@@ -43,54 +58,160 @@ class StandardisedRows:
 
     def __getitem__(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n D"]:
         # Chosen by an array of numbers, so a copy that may be changed.
-        chosen = np.asarray(self.data[rows % len(self.data)], np.float64)
-        chosen -= self.mean
-        chosen /= self.scale
-        return chosen.astype(np.float32)
+        chosen = _dense(self.data[rows if self.order is None else self.order[rows]])
+        with np.errstate(over="ignore", invalid="ignore"):  # `chunks` refuses what overflows
+            chosen -= self.mean
+            chosen /= self.scale
+            return chosen.astype(np.float32)
+
+    def chosen(self, rows: Int[np.ndarray, " n"]) -> "StandardisedRows":
+        """Some of the rows."""
+        order = rows if self.order is None else self.order[rows]
+        return StandardisedRows(self.data, self.mean, self.scale, order)
 
     def chunks(self) -> Iterator[tuple[Float[np.ndarray, "c D"], int]]:
-        """Consecutive rows, filled up with zeros, and how many of them are the data's."""
+        """Consecutive rows, filled up with zeros, and how many of them are the data's.
+
+        Raises:
+          UserError: for rows so far from the data fitted that float32 has no room for their codes.
+        """
         size = next((size for size in CHUNK_ROWS if size >= len(self)), CHUNK_ROWS[-1])
         for first in range(0, len(self), size):
             rows = self[np.arange(first, min(first + size, len(self)))]
+            sizes = np.abs(rows).max(axis=1, initial=0)
+            if not (sizes <= LARGEST).all():
+                row = int(np.argmin(sizes <= LARGEST))
+                raise UserError(
+                    f"row {first + row} is more than {LARGEST:.0e} times as large as the scale of "
+                    f"the data fitted ({self.scale:.3g}); leave it out, or fit data like it"
+                )
             yield np.pad(rows, ((0, size - len(rows)), (0, 0))), len(rows)
 
 
-def centre_and_scale(data: Shaped[np.ndarray, "N D"]) -> tuple[Float[np.ndarray, " D"], float]:
-    """Mean of each column, and one scale that gives the columns a mean variance of one.
+def _dense(rows: Data) -> Float[np.ndarray, "n D"]:
+    """Rows in float64, a copy where they were chosen or sparse."""
+    return np.asarray(rows.toarray() if scipy.sparse.issparse(rows) else rows, np.float64)
 
-    One scale for all keeps the data's geometry: the least squared error of the scaled data is that
-    of the data, and the noise of a nearly constant column is not blown up. Constant data keep their
-    scale.
-    """
-    scaler = StandardScaler()
+
+def _parts(data: Data) -> Iterator[tuple[slice, Float[np.ndarray, "n D"]]]:
+    """Consecutive rows in float64, and where they are."""
     count = max(1, CHUNK_BYTES // (8 * data.shape[1]))
-    for first in range(0, len(data), count):
-        scaler.partial_fit(data[first : first + count])
+    for first in range(0, data.shape[0], count):
+        part = slice(first, first + count)
+        yield part, _dense(data[part])
+
+
+class Moments(NamedTuple):
+    """What centres and scales data.
+
+    Attributes:
+      num_rows: or the sum of their weights.
+      mean: of each column.
+      deviation: standard deviation of each column; zero of constant ones.
+      scale: gives the columns a mean variance of one. One scale for all keeps the data's geometry:
+        the least squared error of the scaled data is that of the data, and the noise of a nearly
+        constant column is not blown up. Constant data keep their scale: it is 1.
+    """
+
+    num_rows: float
+    mean: Float[np.ndarray, " D"]
+    deviation: Float[np.ndarray, " D"]
+    scale: float
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no column varies."""
+        return not self.deviation.any()
+
+    def uncentred(self) -> "Moments":
+        """Of data whose mean stays, and which are scaled by their root mean square."""
+        size = max(float(np.abs(self.mean).max()), float(self.deviation.max())) or 1.0
+        squares = (self.mean / size) ** 2 + (self.deviation / size) ** 2
+        scale = size * float(np.sqrt(np.mean(squares))) or 1.0
+        return self._replace(mean=np.zeros_like(self.mean), scale=scale)
+
+
+def moments(
+    data: Data, before: Moments | None = None, weights: Float[np.ndarray, " N"] | None = None
+) -> Moments:
+    """Moments of data of any size, and of what was seen before (as scikit-learn's StandardScaler).
+
+    Args:
+      data: [N, D].
+      before: of earlier data.
+      weights: of the rows; by default one.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _moments(data, before, weights, 0)
+    low, high = ORDINARY_SCALES
+    if np.isfinite(found.mean).all() and low < found.scale < high and not found.is_constant:
+        return found
+    sizes = [np.abs(part).max(initial=0) for _, part in _parts(data)]
+    if before is not None:
+        sizes += [np.abs(before.mean).max(), before.deviation.max()]
+    return _moments(data, before, weights, int(np.frexp(max(sizes))[1]))
+
+
+def _moments(
+    data: Data, before: Moments | None, weights: Float[np.ndarray, " N"] | None, exponent: int
+) -> Moments:
+    """Moments computed in units of 2^exponent."""
+    scaler: Any = StandardScaler()
+    if before is not None:
+        scaler.mean_ = np.ldexp(before.mean, -exponent)
+        scaler.var_ = np.ldexp(before.deviation, -exponent) ** 2
+        scaler.scale_, scaler.n_features_in_ = scaler.var_, len(before.mean)
+        scaler.n_samples_seen_ = np.full(len(before.mean), before.num_rows)
+    for part, rows in _parts(data):
+        rows = np.ldexp(rows, -exponent) if exponent else rows
+        scaler.partial_fit(rows, sample_weight=None if weights is None else weights[part])
     mean, variances = np.asarray(scaler.mean_), np.asarray(scaler.var_)
+    count = float(np.max(scaler.n_samples_seen_))
     # What rounding leaves of a constant column's variance is none (Chan et al. 1983, as
     # scikit-learn bounds it).
-    rounding = len(data) * np.finfo(np.float64).eps
+    rounding = count * np.finfo(np.float64).eps
     variances = np.where(variances > rounding * variances + (rounding * mean) ** 2, variances, 0.0)
     variance = float(np.mean(variances))
-    return mean, variance**0.5 if variance > 0 else 1.0
+    return Moments(
+        count,
+        np.ldexp(mean, exponent) if exponent else mean,
+        np.ldexp(np.sqrt(variances), exponent),
+        float(np.ldexp(variance**0.5, exponent)) if variance > 0 else 1.0,
+    )
 
 
-def warn_of_dominant_rows(data: Shaped[np.ndarray, "N D"], mean: Float[np.ndarray, " D"]) -> None:
+def weighted_order(weights: Float[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
+    """Numbers of rows, each as often as its weight asks for.
+
+    Whole numbers, divided by what they have in common, are followed exactly, if the rows are not
+    more than `MOST_REPEATS` times as many then. Else each row comes so often to less than one, with
+    `MOST_REPEATS` times as many rows as were given (systematic resampling).
+
+    Args:
+      weights: not negative, not all zero.
+    """
+    most = MOST_REPEATS * len(weights)
+    if (weights == np.rint(weights)).all() and weights.max() < 2**53:
+        whole = weights.astype(np.int64)
+        whole //= np.gcd.reduce(whole)
+        if whole.sum() <= most:
+            return np.repeat(np.arange(len(weights)), whole)
+    ends = np.rint(np.cumsum(weights / weights.sum()) * most).astype(np.int64)
+    return np.repeat(np.arange(len(weights)), np.diff(ends, prepend=0))
+
+
+def warn_of_dominant_rows(data: Data, mean: Float[np.ndarray, " D"], scale: float = 1.0) -> None:
     """Warns where a hundredth of the rows, or fewer, hold most of the variance.
 
     The scale, the loss and the dictionary then follow them, and the codes of all others are poor.
     They stay in: whether they are mistakes or the data's own is for the user to say.
     """
-    count = max(1, CHUNK_BYTES // (8 * data.shape[1]))
+    count = data.shape[0]
     energy = np.concatenate(
-        [
-            np.sum((np.asarray(data[first : first + count], np.float64) - mean) ** 2, axis=1)
-            for first in range(0, len(data), count)
-        ]
+        [np.sum(((part - mean) / scale) ** 2, axis=1) for _, part in _parts(data)]
     )
-    few = max(1, len(data) // 100)
-    if len(data) < 2 * few + 1 or not np.isfinite(energy.sum()):
+    few = max(1, count // 100)
+    if count < 2 * few + 1 or not np.isfinite(energy.sum()):
         return
     largest = np.argsort(-energy, kind="stable")[:few]
     needed = int(np.searchsorted(np.cumsum(energy[largest]), energy.sum() / 2)) + 1
@@ -98,7 +219,7 @@ def warn_of_dominant_rows(data: Shaped[np.ndarray, "N D"], mean: Float[np.ndarra
         return
     rows = ", ".join(str(row) for row in sorted(largest[:needed])[:10])
     warnings.warn(
-        f"{needed} of {len(data)} rows hold half of the variance (rows {rows}"
+        f"{needed} of {count} rows hold half of the variance (rows {rows}"
         f"{', ...' if needed > 10 else ''}), and the codes of the others will be poor; leave such "
         "rows out, or divide each row by its norm",
         stacklevel=3,

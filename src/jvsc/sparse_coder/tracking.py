@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from jvsc.model.autoencoders import Autoencoder
 from jvsc.model.networks import Encoder, Generator, LinearGenerativeModel
 from jvsc.model.objective import nonzero_fraction
+from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.posteriors import Posterior
 from jvsc.model.thresholding import Heads
 from jvsc.training.mesh import DATA_AXIS
@@ -59,7 +61,12 @@ def bounded(name: str, value: Float[Array, "B K"]) -> Float[Array, "B K"]:
 
 
 def tracked_encoder(
-    encoder: Encoder, posterior: Posterior, adjust: Adjust | None, sparsity: float, start: float
+    encoder: Encoder,
+    posterior: Posterior,
+    adjust: Adjust | None,
+    sparsity: float,
+    start: float,
+    at_prior: bool = False,
 ) -> Encoder:
     """An encoder that begins at the prior, with a controller of its posterior's non-zeros.
 
@@ -72,7 +79,9 @@ def tracked_encoder(
       adjust: how the controller changes the heads; None for codes that have no zeros.
       sparsity: wanted share of non-zeros.
       start: the controller's first value.
+      at_prior: whether the network's own heads begin there, else at zero.
     """
+    offset = posterior.prior if at_prior else dict.fromkeys(posterior.prior, 0.0)
 
     def init(key: Key[Array, ""]) -> tuple[Any, Any]:
         parameters, statistics = encoder.init(key)
@@ -89,7 +98,8 @@ def tracked_encoder(
             parameters, statistics["network"], data, training, generative
         )
         heads = {
-            name: posterior.prior[name] + bounded(name, value) for name, value in heads.items()
+            name: posterior.prior[name] + bounded(name, value - offset[name])
+            for name, value in heads.items()
         }
         control = statistics["control"]
         if adjust is not None:
@@ -125,3 +135,40 @@ def tracked_generator(generator: Generator, sparsity: float, start: float) -> Ge
         return data, {"network": network, "control": control}
 
     return Generator(init, apply, generator.loss_scale)
+
+
+def tracked_autoencoder(autoencoder: Autoencoder, sparsity: float) -> Autoencoder:
+    """A sparse autoencoder with a controller of its penalty, by the codes it is trained on.
+
+    Args:
+      autoencoder: one whose loss has a penalty.
+      sparsity: wanted share of non-zeros.
+    """
+
+    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+        parameters, statistics = autoencoder.init(key)
+        control = {"network": statistics.encoder, "control": jnp.float32(0)}
+        return parameters, Statistics(control, statistics.generator)
+
+    def without(statistics: Statistics) -> Statistics:
+        return statistics._replace(encoder=statistics.encoder["network"])
+
+    def infer(
+        parameters: Parameters, statistics: Statistics, data: Float[Array, "B D"]
+    ) -> Float[Array, "B K"]:
+        return autoencoder.infer(parameters, without(statistics), data)
+
+    def loss(
+        parameters: Parameters,
+        statistics: Statistics,
+        data: Float[Array, "B D"],
+        penalty: Float[Array, ""],
+    ) -> tuple[Float[Array, " B"], Float[Array, "B K"], Statistics]:
+        control = statistics.encoder["control"]
+        losses, codes, after = autoencoder.loss(
+            parameters, without(statistics), data, penalty * jnp.exp(control)
+        )
+        control = moved(control, jnp.mean(nonzero_fraction(codes)), sparsity)
+        return losses, codes, after._replace(encoder={"network": after.encoder, "control": control})
+
+    return Autoencoder(init, infer, loss)

@@ -1,0 +1,111 @@
+"""What SparseCoder has of scikit-learn's contract, and how it is kept in a folder."""
+
+import os
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from jvsc.data.paths import user_path
+from jvsc.errors import UserError
+from jvsc.runs.config import check_method, validated
+from jvsc.sparse_coder.settings import CoderSettings
+from jvsc.sparse_coder.standardised_rows import Data
+from jvsc.sparse_coder.stored import load_coder, save_coder
+
+MatrixLike = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix
+
+
+class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Parameters and data checked, tags, saving and loading."""
+
+    components_: np.ndarray
+    callback: Any
+    random_state: Any
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the fitted estimator as a new folder of JSON and safetensors, without pickle.
+
+        It is whole or not at all. `load` reads it back, and goes on with `partial_fit` from there;
+        `callback` is not kept.
+
+        Args:
+          folder: where to; must not be there.
+
+        Raises:
+          NotFittedError: before a fit.
+          UserError: if the folder is there already, or cannot be made.
+        """
+        check_is_fitted(self)
+        save_coder(self, user_path(folder, "folder"))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Any:
+        """Reads what `save` wrote, as `jvsc.load` does too.
+
+        Raises:
+          UserError: if there is no estimator in the folder, or it cannot be read.
+        """
+        return load_coder(cls, user_path(folder, "folder"))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.components_.shape[0]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _settings(self) -> CoderSettings:
+        given = {name: getattr(self, name) for name in CoderSettings.model_fields}
+        plain = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in given.items()
+        }
+        settings = validated(CoderSettings, plain)
+        check_method(settings.method)
+        if not (self.callback is None or callable(self.callback)):
+            raise UserError(
+                f"callback is {self.callback!r}; give a function of a FitState, or None"
+            )
+        output = getattr(self, "_sklearn_output_config", {}).get("transform", "default")
+        if settings.sparse_output and output != "default":
+            raise UserError(
+                f"sparse_output=True gives SciPy's arrays, but set_output asks for {output}; "
+                "leave one of them out"
+            )
+        return settings
+
+    def _given_atoms(self, name: str, num_features: int) -> np.ndarray | None:
+        """The dictionary of a parameter, in the data's units; None where there is none."""
+        given = getattr(self, name)
+        if given is None:
+            return None
+        atoms = np.asarray(given, np.float64)
+        if atoms.ndim != 2 or atoms.shape[1] != num_features:
+            raise UserError(
+                f"{name} has the shape {atoms.shape}; give [K, {num_features}], one atom a row"
+            )
+        with np.errstate(over="ignore"):
+            norms = np.linalg.norm(atoms, axis=1)
+        if not (np.isfinite(norms).all() and norms.all()):
+            raise UserError(f"{name} holds NaN, infinity or an atom of zeros; leave such atoms out")
+        return atoms
+
+    def _check(self, X: Any, reset: bool, **limits: Any) -> Data:
+        kinds: Any = {"accept_sparse": "csr", "dtype": "numeric"}
+        return validate_data(self, X, reset=reset, **kinds, **limits)
+
+    def _check_fitted(self, X: MatrixLike) -> Data:
+        check_is_fitted(self)
+        self._settings()
+        return self._check(X, reset=False)
+
+    def _drawn_seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))

@@ -1,0 +1,125 @@
+"""What an estimator has learned, how it learns it, and what it makes of data."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jvsc.errors import DivergenceError, UserError
+from jvsc.model.solver_coded import SolverCoded
+from jvsc.sparse_coder.base import CoderBase
+from jvsc.sparse_coder.coder import Coder, packed, with_atoms
+from jvsc.sparse_coder.coding import (
+    Learned,
+    calibrated_penalty,
+    codes_of,
+    components_of,
+    learned,
+)
+from jvsc.sparse_coder.fitting import Watch, run_passes
+from jvsc.sparse_coder.rescaling import rescaled
+from jvsc.sparse_coder.settings import Plan
+from jvsc.sparse_coder.standardised_rows import Data, Moments, StandardisedRows, moments
+from jvsc.training.state import TrainState
+
+
+class LearningCoder(CoderBase):
+    """The fit's parts; `SparseCoder` puts them together."""
+
+    mean_: np.ndarray
+    intercept_: np.ndarray
+    scale_: float
+    n_iter_: int
+    loss_curve_: list[float]
+    n_steps_: int
+    n_features_in_: int
+    penalty_: float
+    # Of the parts of `partial_fit`; None after a `fit`.
+    _moments: Moments | None
+    _seed: int
+    _plan: Plan
+    _state: TrainState
+
+    dictionary: Any
+    kl_weight: float
+    sparsity: float | None
+    refine_steps: int
+
+    def _begun(
+        self, coder: Coder, given: np.ndarray | None, count: int, num_features: int
+    ) -> TrainState:
+        """The state before the first step."""
+        state = coder.init(jax.random.key(self._seed)[None])
+        initial = self._given_atoms("dict_init", num_features)
+        if given is not None:
+            solved = isinstance(coder.model, SolverCoded)
+            return with_atoms(state, given / self.scale_, keep_norms=not solved)
+        if initial is None:
+            return state
+        if len(initial) != count:
+            raise UserError(f"dict_init has {len(initial)} atoms, but n_components is {count}")
+        return with_atoms(state, initial, keep_norms=True)
+
+    def _after_more(self, plan: Plan, data: Data) -> TrainState:
+        """The state, in the units of all data so far."""
+        before = self._moments
+        if before is None:
+            return self._state
+        self._moments = now = moments(data, before)
+        if before.is_constant:  # nothing was learned yet
+            return self._state
+        shift = (before.mean - now.mean) / now.scale
+        return rescaled(plan, self._state, before.scale / now.scale, shift)
+
+    def _rows(self, data: Data) -> StandardisedRows:
+        return StandardisedRows(data, self.mean_, self.scale_)
+
+    def _train(
+        self,
+        plan: Plan,
+        coder: Coder,
+        state: TrainState,
+        rows: StandardisedRows,
+        passes: int,
+        watch: Watch,
+    ) -> list[float]:
+        """Runs the passes and keeps what they give; returns the loss of each."""
+        state, losses = run_passes(plan, coder, state, rows, passes, watch)
+        components = components_of(state, self.scale_, rows.data.dtype)
+        if losses and not (math.isfinite(losses[-1]) and np.isfinite(components).all()):
+            raise DivergenceError(
+                f"the loss became {losses[-1]} in training; raise kl_weight (now "
+                f"{self.kl_weight}), or look for outliers in the data"
+            )
+        self.n_steps_, self.components_ = int(state.step[0]), components
+        generator = state.parameters.generator
+        bias = np.asarray(generator["bias"][0], np.float64) if isinstance(generator, dict) else 0.0
+        self.intercept_ = self.mean_ + bias * self.scale_
+        self._plan, self._state = plan, packed(state)
+        return losses
+
+    def _learned(self) -> Learned:
+        return learned(self._plan, self._state, len(self.mean_), self._seed)
+
+    def _units(self) -> np.ndarray | np.float32:
+        """What codes are multiplied by to be those of `components_`."""
+        if self.dictionary is None:
+            return np.float32(1)
+        atoms = np.asarray(self._learned().dictionary, np.float64)
+        norms = np.linalg.norm(self.components_.astype(np.float64) / self.scale_, axis=1)
+        return (np.linalg.norm(atoms, axis=1) / norms).astype(np.float32)
+
+    def _codes(self, data: Data) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Codes of consecutive rows, and the rows themselves, centred and scaled."""
+        penalty = getattr(self, "penalty_", None)
+        return codes_of(self._learned(), self._rows(data), penalty, int(self.refine_steps))
+
+    def _calibrate(self, rows: StandardisedRows) -> None:
+        """Finds the penalty at which codes of data fitted have the wanted share of non-zeros."""
+        self.__dict__.pop("penalty_", None)
+        steps = int(self.refine_steps)
+        penalty = calibrated_penalty(self._learned(), rows, self.sparsity, steps)
+        if penalty is not None:
+            self.penalty_ = penalty

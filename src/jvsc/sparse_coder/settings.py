@@ -1,0 +1,248 @@
+"""An estimator's parameters, and a run's settings for them."""
+
+import math
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from jvsc.errors import UserError
+from jvsc.model.methods import METHODS, AutoencoderMethod, SolverMethod, VariationalMethod
+from jvsc.runs.config import Config, Section, make_config
+from jvsc.runs.needs import FLOAT, refuse_beyond_memory
+
+ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3
+# Of method="inferred_threshold": of its dictionary, and of encoders by name.
+EXPLAINING_RATE = 1e-2
+EXPLAINING_RATES = {"mlp": 3e-3, "linear": 1e-2, "unrolled": 1e-2, "message_passing": 1e-2}
+# Of a sparse autoencoder, whose latents are dead after so many steps without use.
+AUTOENCODER_RATE, DEAD_STEPS = 3e-3, 250
+# JumpReLU's, for data of mean squared norm 1: wide enough that a fit's few thousand steps move its
+# thresholds.
+BANDWIDTH = 0.1
+EncoderName = Literal["mlp", "linear", "unrolled", "message_passing"]
+# The prior's share of non-zeros at the start, where none is wanted.
+FIRST_SPARSITY = 0.05
+# Scale of the Laplacian prior and variance of the Gaussian with its variance; codes are in these
+# units, and nothing depends on them: the dictionary's start is made to fit.
+PRIOR = {"scale": 1.0, "variance": 2.0}
+# Share of non-zeros that a training begins with. While most latents are zero the straight-through
+# gradient, which reaches them all, would first drive the codes to many times the data.
+START_SHARE = 0.9
+# The dictionary's last learning rate, as a share of its first.
+LAST_RATE = 0.1
+
+
+class CoderSettings(Section):
+    """What a user may give a `SparseCoder`."""
+
+    n_components: PositiveInt
+    method: str
+    sparsity: float | None = Field(gt=0, lt=1)
+    n_samples: PositiveInt
+    refine_steps: NonNegativeInt
+    kl_weight: PositiveFloat
+    max_iter: PositiveInt | None
+    batch_size: PositiveInt
+    sparse_output: bool
+    encoder: EncoderName | None
+    verbose: bool
+    tol: NonNegativeFloat | None
+    n_iter_no_change: PositiveInt
+
+
+class Plan(NamedTuple):
+    """What is trained, and how; programs are compiled for it.
+
+    Attributes:
+      config: a run's settings.
+      sparsity: share of non-zeros that a controller holds; None where there is none.
+      keeps_dictionary: whether the encoder alone is trained.
+    """
+
+    config: Config
+    sparsity: float | None
+    keeps_dictionary: bool = False
+
+
+def make_plan(
+    settings: CoderSettings,
+    num_features: int,
+    batch_size: int,
+    steps_per_epoch: int = 1,
+    num_epochs: int | None = None,
+) -> Plan:
+    """What an estimator's parameters ask for; without `num_epochs` its rates stay constant.
+
+    Raises:
+      UserError: for a parameter that does not apply to the method.
+    """
+    check_memory(settings, num_features, batch_size)
+    method = METHODS[settings.method]
+    finds_prior = isinstance(method, VariationalMethod) and method.finds_prior
+    if settings.sparsity is None and not finds_prior:
+        raise UserError(f"sparsity=None does not apply to {settings.method}; give a share")
+    if settings.encoder is not None and not isinstance(method, VariationalMethod):
+        raise UserError(f"encoder does not apply to {settings.method}; leave it None")
+    if settings.encoder == "message_passing" and not finds_prior:
+        raise UserError(
+            f"encoder='message_passing' does not apply to {settings.method}; give another, or "
+            "method='inferred_threshold'"
+        )
+    if settings.refine_steps and isinstance(method, AutoencoderMethod):
+        raise UserError(f"refine_steps does not apply to {settings.method}; leave it 0")
+    online = num_epochs is None
+    common = {
+        "method": settings.method,
+        "num_epochs": num_epochs or 1,
+        "batch_size": batch_size,
+        "num_latents": settings.n_components,
+        "num_samples": settings.n_samples,
+        "seeds": (0,),
+        "data": {"num_train": batch_size * steps_per_epoch},
+        "annealing": {"warmup_start": 1.0},
+    }
+    if isinstance(method, AutoencoderMethod):
+        special = _autoencoder_settings(settings, num_features, batch_size, online)
+    elif finds_prior:
+        special = _explaining_settings(settings, num_features, online)
+    else:
+        special = _drawn_or_solved_settings(settings, num_features, num_epochs)
+    return Plan(make_config(common | special), settings.sparsity)
+
+
+def _hidden(num_features: int) -> tuple[int, ...]:
+    """Widths of the layers of a dense encoder."""
+    width = min(max(num_features, 32), 256)
+    return 2 * width, 4 * width, 2 * width, width
+
+
+def _drawn_or_solved_settings(
+    settings: CoderSettings, num_features: int, num_epochs: int | None
+) -> dict[str, Any]:
+    """Of methods that draw their codes, or solve for them.
+
+    The dictionary starts where codes of the prior have the data's variance, one a column. The KL is
+    weighed against a dictionary that has it with the wanted share of non-zeros.
+    """
+    lasso_codes = isinstance(METHODS[settings.method], SolverMethod)
+    has_sparsity = METHODS[settings.method].has_sparsity
+    assert settings.sparsity is not None  # refused before
+    share = settings.sparsity if has_sparsity or lasso_codes else START_SHARE
+    norm = math.sqrt(num_features / (PRIOR["variance"] * settings.n_components * share))
+    return {
+        "sparsity": settings.sparsity if has_sparsity else None,
+        "kl_weight": 2 * settings.kl_weight * norm / num_features,
+        "prior": PRIOR,
+        "fista": {"penalty": 1.0, "warmup_start": 1.0},
+        "encoder": {
+            "name": settings.encoder or "mlp",
+            "optimizer": "adam",
+            "schedule": "constant" if num_epochs is None else "one_cycle",
+            "learning_rate": ENCODER_RATE,
+            "max_gradient_norm": 1.0,
+            "hidden": _hidden(num_features),
+        },
+        "generator": {
+            "optimizer": "adam",
+            "learning_rate": DICTIONARY_RATE,
+            "decay": 1.0 if num_epochs is None else LAST_RATE ** (1 / num_epochs),
+            "initial_norm": norm if lasso_codes else norm * (share / START_SHARE) ** 0.5,
+            "frobenius": 0.0,
+        },
+    }
+
+
+def _explaining_settings(
+    settings: CoderSettings, num_features: int, online: bool
+) -> dict[str, Any]:
+    """Of the method that finds its noise and prior, by default with an unrolled encoder.
+
+    The prior's slab begins at the scale at which codes of the wanted share have half of the data's
+    variance. Without a wanted share the noise's variance is learned, and decides it.
+    """
+    sparsity = FIRST_SPARSITY if settings.sparsity is None else settings.sparsity
+    scale = math.sqrt(num_features / (4 * settings.n_components * sparsity))
+    name = settings.encoder or "unrolled"
+    return {
+        "sampling": "exact",
+        "sparsity": sparsity,
+        "prior": {"scale": scale},
+        "noise": {
+            "rule": "learned" if settings.sparsity is None else "controlled",
+            "control_until": 1.0 if online else 0.9,
+        },
+        "annealing": {"warmup_start": 1.0, "kl_warmup_share": 0.0 if online else 0.1},
+        "encoder": {
+            "name": name,
+            "optimizer": "adam",
+            "schedule": "constant" if online else "one_cycle",
+            "learning_rate": EXPLAINING_RATES[name],
+            "max_gradient_norm": 1.0,
+        }
+        | ({"hidden": _hidden(num_features), "start_at_prior": True} if name == "mlp" else {}),
+        "generator": {
+            "optimizer": "adam",
+            "schedule": "exponential" if online else "one_cycle",
+            "learning_rate": EXPLAINING_RATE,
+            "decay": 1.0,
+            "max_gradient_norm": 1.0,
+            "unit_norm": True,
+            "frobenius": 0.0,
+        },
+    }
+
+
+def _autoencoder_settings(
+    settings: CoderSettings, num_features: int, batch_size: int, online: bool
+) -> dict[str, Any]:
+    """Of sparse autoencoders; as many dead latents model the error as Gao et al. (2024) advise."""
+    assert settings.sparsity is not None  # refused before
+    active = max(1, round(settings.sparsity * settings.n_components))
+    # JumpReLU's target counts against an error that is of the data's mean squared norm, D.
+    holds = {"penalty": float(num_features), "target_active": active}
+    return {
+        "encoder": {
+            "optimizer": "adam",
+            "schedule": "constant" if online else "one_cycle",
+            "learning_rate": AUTOENCODER_RATE,
+        },
+        "autoencoder": {
+            "active": active,
+            "auxiliary_active": max(1, num_features // 2),
+            "dead_after": DEAD_STEPS * batch_size,
+            "bandwidth": BANDWIDTH,
+            "initial_threshold": BANDWIDTH,
+        }
+        | (holds if settings.method == "jump_relu" else {}),
+    }
+
+
+def check_memory(settings: CoderSettings, num_features: int, batch_size: int) -> None:
+    """Refuses parameters whose arrays the machine cannot hold.
+
+    Raises:
+      UserError: naming them and what they would take.
+    """
+    latents = settings.n_components
+    method = METHODS[settings.method]
+    draws = isinstance(method, VariationalMethod) and not method.finds_prior
+    refuse_beyond_memory(
+        {
+            # The dictionary, its gradient, and Adam's two averages of it.
+            "n_components": 4 * latents * num_features * FLOAT,
+            "n_components and batch_size": latents * batch_size * FLOAT,
+            "n_samples, n_components and batch_size": draws
+            * settings.n_samples
+            * latents
+            * batch_size
+            * FLOAT,
+        }
+    )
+
+
+def usable_batch_size(wanted: int, num_data: int) -> int:
+    """The batch that a user wants, or for fewer data the largest power of two.
+
+    A remainder waits for its turn in the next epoch, and few sizes have to be compiled.
+    """
+    return wanted if num_data >= wanted else 1 << (num_data.bit_length() - 1)

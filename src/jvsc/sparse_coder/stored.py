@@ -1,0 +1,183 @@
+"""A fitted estimator as a folder of JSON and safetensors, without pickle, and back."""
+
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+
+import jax
+import numpy as np
+import pydantic
+from safetensors.numpy import save
+from typing_extensions import TypedDict
+
+from jvsc.data.paths import user_path
+from jvsc.errors import UserError
+from jvsc.runs import trained_model
+from jvsc.runs.config import make_config
+from jvsc.runs.model_files import leaves_like, name_leaves, new_folder, read_arrays, short_reason
+from jvsc.runs.stored import UnreadableError, stored_json
+from jvsc.sparse_coder.coder import make_coder
+from jvsc.sparse_coder.settings import Plan
+from jvsc.sparse_coder.standardised_rows import Moments
+from jvsc.training.state import TrainState
+
+if TYPE_CHECKING:
+    from jvsc.runs.trained_model import TrainedModel
+    from jvsc.sparse_coder.estimator import SparseCoder
+
+CODER_FILE, ARRAYS_FILE = "coder.json", "coder.safetensors"
+# Plain attributes of a fit, and those that only some have.
+FITTED = ("scale_", "n_iter_", "n_steps_", "n_features_in_", "loss_curve_", "_seed")
+SOMETIMES = ("penalty_", "feature_names_in_")
+# Arrays beside the state's.
+ARRAYS = ("components_", "mean_", "intercept_")
+REMEDY = "save the estimator again"
+
+
+class _Stored(TypedDict):
+    """What `coder.json` holds."""
+
+    jvsc: str
+    parameters: dict[str, Any]
+    config: dict[str, Any]
+    sparsity: float | None
+    rows: float | None
+    scale_: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+    n_iter_: pydantic.NonNegativeInt
+    n_steps_: pydantic.NonNegativeInt
+    n_features_in_: pydantic.PositiveInt
+    loss_curve_: list[float]
+    _seed: int
+    penalty_: NotRequired[float]
+    feature_names_in_: NotRequired[list[str]]
+
+
+_STORED = pydantic.TypeAdapter(_Stored)
+
+
+def save_coder(coder: Any, folder: Path) -> None:
+    """Writes a fitted estimator as a new folder, whole or not at all.
+
+    Raises:
+      UserError: if the folder is there already, or cannot be made.
+    """
+    parameters, arrays = {}, name_leaves({"state": coder._state})
+    for name, value in coder.get_params(deep=False).items():
+        value = value.item() if isinstance(value, np.generic) else value
+        if isinstance(value, np.ndarray):
+            arrays[f"parameters/{name}"] = value
+        else:
+            parameters[name] = value
+    # Code is not stored, nor a stream of numbers, of which `_seed` was drawn.
+    parameters["callback"] = None
+    if isinstance(parameters["random_state"], np.random.RandomState):
+        parameters["random_state"] = None
+    arrays |= {name: getattr(coder, name) for name in ARRAYS}
+    if coder._moments is not None:
+        arrays["deviation"] = coder._moments.deviation
+    record = {"jvsc": version("jvsc"), "parameters": parameters}
+    record |= {"config": coder._plan.config.model_dump(), "sparsity": coder._plan.sparsity}
+    record["rows"] = None if coder._moments is None else coder._moments.num_rows
+    for name in (*FITTED, *(name for name in SOMETIMES if hasattr(coder, name))):
+        value = getattr(coder, name)
+        record[name] = list(value) if isinstance(value, np.ndarray) else value
+    with new_folder(folder, str(folder)) as temporary:
+        text = json.dumps(record, indent=2) + "\n"
+        (temporary / CODER_FILE).write_text(text, encoding="utf-8")
+        contiguous = {name: np.ascontiguousarray(leaf) for name, leaf in arrays.items()}
+        (temporary / ARRAYS_FILE).write_bytes(save(contiguous))
+
+
+def load_coder(kind: Any, folder: Path) -> Any:
+    """Reads what `save_coder` wrote.
+
+    Args:
+      kind: the estimator's class.
+      folder: where it lies.
+
+    Raises:
+      UserError: if there is no estimator, or it cannot be read.
+    """
+    file, arrays_file = folder / CODER_FILE, folder / ARRAYS_FILE
+    try:
+        record = stored_json(file, _STORED)
+    except UnreadableError as error:  # damaged, or no regular file
+        raise UserError(f"{file} cannot be read ({error}); {REMEDY}") from None
+    if record is None:
+        raise UserError(f"{folder} holds no SparseCoder (no {CODER_FILE}); give what save wrote")
+    try:
+        _, arrays = read_arrays(arrays_file)
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        reason = short_reason(error)
+        raise UserError(f"{arrays_file} cannot be read ({reason}); {REMEDY}") from None
+    prefix = "parameters/"
+    given = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+    try:
+        coder: Any = kind(**record["parameters"], **given)
+        coder._settings()
+        keeps = "dictionary" in given
+        plan = Plan(make_config(record["config"]), record["sparsity"], keeps)
+    except (TypeError, UserError) as error:
+        raise UserError(f"{file} cannot be read ({short_reason(error)}); {REMEDY}") from None
+    width = record["n_features_in_"]
+    like = {"state": _state_like(plan, width)} | {
+        "components_": _shape((plan.config.num_latents, width), arrays.get("components_")),
+        "mean_": jax.ShapeDtypeStruct((width,), np.float64),
+        "intercept_": jax.ShapeDtypeStruct((width,), np.float64),
+    }
+    if record["rows"] is not None:
+        like["deviation"] = jax.ShapeDtypeStruct((width,), np.float64)
+    found = leaves_like(arrays, like, arrays_file, CODER_FILE, REMEDY)
+    for name in ARRAYS:
+        if not np.isfinite(found[name]).all():
+            raise UserError(f"{arrays_file}: {name} holds NaN or infinity; {REMEDY}")
+        setattr(coder, name, found[name])
+    for name in (*FITTED, *(name for name in SOMETIMES if name in record)):
+        setattr(coder, name, record[name])
+    if "feature_names_in_" in record:
+        coder.feature_names_in_ = np.asarray(record["feature_names_in_"], dtype=object)
+    coder._moments = None
+    if record["rows"] is not None:
+        coder._moments = Moments(record["rows"], coder.mean_, found["deviation"], coder.scale_)
+    coder._plan, coder._state = plan, found["state"]
+    return coder
+
+
+def _state_like(plan: Plan, num_features: int) -> TrainState:
+    """Shapes and types of a state as `packed` packs it."""
+    state = jax.eval_shape(make_coder(plan, num_features).init, jax.random.key(0)[None])
+    return state._replace(key=jax.ShapeDtypeStruct((1, 2), np.uint32))
+
+
+def _shape(shape: tuple[int, ...], found: np.ndarray | None) -> Any:
+    """A floating array of the type that is found, where it is one of the two that may be."""
+    double = found is None or found.dtype != np.float32
+    return jax.ShapeDtypeStruct(shape, np.float64 if double else np.float32)
+
+
+def load(path: str | os.PathLike[str], seed: int | None = None) -> "TrainedModel | SparseCoder":
+    """Reads a trained model or a fitted estimator.
+
+    Args:
+      path: a folder that `SparseCoder.save` or `--mode=export` wrote, or a run's workdir.
+      seed: which of a workdir's seeds, by default the first that did not diverge; of an export the
+        one that it holds.
+
+    Returns:
+      A `SparseCoder` of what `SparseCoder.save` wrote, else a `TrainedModel`; of a workdir, after
+      its newest whole checkpoint. The workdir is only read, also while it is trained.
+
+    Raises:
+      UserError: if there is no model, it cannot be read, or it does not have that seed.
+    """
+    folder = user_path(path, "path")
+    file = folder / CODER_FILE
+    if not (file.exists() or file.is_symlink()):
+        return trained_model.load(path, seed)
+    if seed is not None:
+        raise UserError(f"seed={seed}: {folder} holds a SparseCoder, which has one; leave it out")
+    from jvsc.sparse_coder.estimator import SparseCoder  # brings in scikit-learn
+
+    return SparseCoder.load(folder)
