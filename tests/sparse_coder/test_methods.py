@@ -66,6 +66,7 @@ def test_the_usual_encoder_can_be_named():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"positive_code": True}, "positive_code does not apply to inferred_threshold"),
         ({"encoder": "conv"}, "encoder is 'conv'"),
         ({"encoder": "mlp", "method": "fista"}, "encoder does not apply to fista"),
         ({"encoder": "mlp", "method": "topk"}, "encoder does not apply to topk"),
@@ -81,6 +82,18 @@ def test_what_does_not_apply_is_refused_in_one_line(given, message, without_type
     with pytest.raises(UserError, match=message) as refused:
         SparseCoder(**given).fit(DIGITS)
     assert "\n" not in str(refused.value)
+
+
+def test_the_lassos_codes_may_not_be_negative_where_that_is_asked_for(tmp_path):
+    given = {"method": "fista", "sparsity": 0.2, "max_iter": 20}
+    coder = SparseCoder(**SMALL, **given, positive_code=True).fit(DIGITS)
+    codes = coder.transform(DIGITS)
+    assert codes.min() == 0
+    assert np.mean(codes != 0) == pytest.approx(0.2, abs=0.01)
+    assert SparseCoder(**SMALL, **given).fit_transform(DIGITS).min() < 0
+    assert coder.score(DIGITS) > 0.3
+    coder.save(tmp_path / "model")
+    np.testing.assert_array_equal(jvsc.load(tmp_path / "model").transform(DIGITS), codes)
 
 
 SCRIPT = """

@@ -112,7 +112,9 @@ def tracked_model(plan: Plan, num_features: int) -> SolverCoded | Variational | 
     assert plan.sparsity is not None  # refused of other methods
     if isinstance(model, SolverCoded):
         generator = tracked_generator(model.generator, plan.sparsity, initial_log_penalty(config))
-        return replace(model, generator=generator, solve=solve_tracked)
+        return replace(
+            model, generator=generator, solve=partial(solve_tracked, positive=plan.positive)
+        )
     if isinstance(model, SparseAutoencoder):
         if config.method != "relu_l1":  # the others' losses hold a number of non-zeros
             return model
@@ -158,10 +160,11 @@ def solve_tracked(
     statistics: Statistics,
     data: Float[Array, "B D"],
     penalty: Float[Array, ""],
+    positive: bool = False,
 ) -> Float[Array, "B K"]:
     """FISTA's codes at the controller's penalty, in units of `penalty`."""
     tracking = penalty * jnp.exp(statistics.generator["control"])
-    return fista(data, parameters.generator, tracking, **TRAINING_LIMITS).codes
+    return fista(data, parameters.generator, tracking, positive=positive, **TRAINING_LIMITS).codes
 
 
 def content_keys(key: Key[Array, ""], data: Float[Array, "B D"]) -> Key[Array, " B"]:

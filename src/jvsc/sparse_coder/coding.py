@@ -32,12 +32,14 @@ class Learned(NamedTuple):
       parameters: of encoder and generator.
       statistics: their own.
       seed: of the draws.
+      positive: whether the lasso's codes may not be negative.
     """
 
     coder: Coder
     parameters: Parameters
     statistics: Statistics
     seed: int
+    positive: bool = False
 
     @property
     def dictionary(self) -> Any:
@@ -70,7 +72,7 @@ class Learned(NamedTuple):
     ) -> Float[Array, "B K"]:
         """The lasso's codes, or those of an encoder after so many steps of refinement."""
         if start is None:
-            return lasso_codes(rows, self.dictionary, penalty)
+            return lasso_codes(rows, self.dictionary, penalty, self.positive)
         refine = refinement(self.coder.model)
         return refine(rows, self.dictionary, start, penalty, steps)
 
@@ -87,7 +89,7 @@ def learned(plan: Plan, state: TrainState, num_features: int, seed: int) -> Lear
     """Programs and variables of a state with a leading axis of one."""
     first = partial(jax.tree.map, lambda leaf: leaf[0])
     coder = make_coder(plan, num_features)
-    return Learned(coder, first(state.parameters), first(state.statistics), seed)
+    return Learned(coder, first(state.parameters), first(state.statistics), seed, plan.positive)
 
 
 def codes_of(

@@ -86,6 +86,8 @@ class SparseCoder(LearningCoder):
         SparseCoder does: they stay, `n_components` does not count, the data are not centred, and a
         fit trains the encoder alone ("fista" makes no pass).
       dict_init: atoms [n_components, D] in whose directions the dictionary begins.
+      positive_code: whether the lasso's codes ("fista") may not be negative; a sparse
+        autoencoder's never are.
       sparse_output: whether `transform` returns a SciPy CSR array.
       random_state: seed of the start, the order and the draws, or a NumPy `RandomState`.
       verbose: whether `fit` shows its passes, on a progress bar, or as lines where there is no
@@ -126,6 +128,7 @@ class SparseCoder(LearningCoder):
         encoder: EncoderName | None = None,
         dictionary: ArrayLike | None = None,
         dict_init: ArrayLike | None = None,
+        positive_code: bool = False,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -144,6 +147,7 @@ class SparseCoder(LearningCoder):
         self.encoder = encoder
         self.dictionary = dictionary
         self.dict_init = dict_init
+        self.positive_code = positive_code
         self.sparse_output = sparse_output
         self.random_state = random_state
         self.verbose = verbose
@@ -301,7 +305,7 @@ class SparseCoder(LearningCoder):
           ValueError: for data of another width, or that are not finite.
         """
         data = self._check_fitted(X)
-        coder, parameters, statistics, _ = self._learned()
+        coder, parameters, statistics, *_ = self._learned()
         return np.concatenate(
             [
                 np.asarray(coder.probability(parameters, statistics, rows))[:count]

@@ -20,10 +20,14 @@ Refine = Callable[..., Float[Array, "B K"]]
 
 
 def lasso_codes(
-    data: Float[np.ndarray, "B D"], dictionary: Float[np.ndarray, "K D"], penalty: float
+    data: Float[np.ndarray, "B D"],
+    dictionary: Any,
+    penalty: float,
+    positive: bool = False,
 ) -> Float[Array, "B K"]:
     """FISTA's codes, exact to a duality gap of a ten-thousandth of the objective."""
-    return fista(jnp.asarray(data), jnp.asarray(dictionary), penalty, **CODING_LIMITS).codes
+    arrays = (jnp.asarray(data), jnp.asarray(dictionary))
+    return fista(*arrays, penalty, positive=positive, **CODING_LIMITS).codes
 
 
 def refined(

@@ -44,6 +44,7 @@ class CoderSettings(Section):
     max_iter: PositiveInt | None
     batch_size: PositiveInt
     sparse_output: bool
+    positive_code: bool
     encoder: EncoderName | None
     verbose: bool
     tol: NonNegativeFloat | None
@@ -57,11 +58,13 @@ class Plan(NamedTuple):
       config: a run's settings.
       sparsity: share of non-zeros that a controller holds; None where there is none.
       keeps_dictionary: whether the encoder alone is trained.
+      positive: whether the lasso's codes may not be negative.
     """
 
     config: Config
     sparsity: float | None
     keeps_dictionary: bool = False
+    positive: bool = False
 
 
 def make_plan(
@@ -90,6 +93,11 @@ def make_plan(
         )
     if settings.refine_steps and isinstance(method, AutoencoderMethod):
         raise UserError(f"refine_steps does not apply to {settings.method}; leave it 0")
+    if settings.positive_code and not isinstance(method, SolverMethod):
+        raise UserError(
+            f"positive_code does not apply to {settings.method}; leave it False, or give "
+            "method='fista' or a sparse autoencoder"
+        )
     online = num_epochs is None
     common = {
         "method": settings.method,
@@ -107,7 +115,7 @@ def make_plan(
         special = _explaining_settings(settings, num_features, online)
     else:
         special = _drawn_or_solved_settings(settings, num_features, num_epochs)
-    return Plan(make_config(common | special), settings.sparsity)
+    return Plan(make_config(common | special), settings.sparsity, positive=settings.positive_code)
 
 
 def _hidden(num_features: int) -> tuple[int, ...]:

@@ -118,7 +118,7 @@ def load_coder(kind: Any, folder: Path) -> Any:
         coder: Any = kind(**record["parameters"], **given)
         coder._settings()
         keeps = "dictionary" in given
-        plan = Plan(make_config(record["config"]), record["sparsity"], keeps)
+        plan = Plan(make_config(record["config"]), record["sparsity"], keeps, coder.positive_code)
     except (TypeError, UserError) as error:
         raise UserError(f"{file} cannot be read ({short_reason(error)}); {REMEDY}") from None
     width = record["n_features_in_"]
