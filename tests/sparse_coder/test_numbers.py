@@ -101,6 +101,21 @@ def test_no_step_is_made_of_rows_that_are_all_alike():
     assert coder.n_iter_ == 1
 
 
+def test_a_part_that_fails_changes_nothing():
+    coder = SparseCoder(24, random_state=0).partial_fit(NORMAL)
+    before = coder.transform(NORMAL)
+    curve, mean = list(coder.loss_curve_), coder.mean_
+
+    def fails(state):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        coder.set_params(callback=fails).partial_fit(NORMAL + 5)
+    np.testing.assert_array_equal(coder.transform(NORMAL), before)
+    np.testing.assert_array_equal(coder.mean_, mean)
+    assert coder.loss_curve_ == curve
+
+
 RESCALED = [
     ("fista", None, 1e-3),
     ("relu_l1", None, 1e-4),

@@ -231,28 +231,29 @@ class SparseCoder(LearningCoder):
         settings = self._settings()
         if self.dictionary is not None:
             raise UserError("partial_fit would not change a given dictionary; use fit")
-        begins = not hasattr(self, "components_")
-        data = self._check(X, reset=begins)
-        count = data.shape[0]
-        batch = usable_batch_size(settings.batch_size, count)
-        plan = make_plan(settings, data.shape[1], batch)
-        coder = make_coder(plan, data.shape[1])
-        if begins:
-            self._moments, self._seed = moments(data), self._drawn_seed()
-            self.n_iter_, self.loss_curve_ = 0, []
-            state = self._begun(coder, None, settings.n_components, data.shape[1])
-        else:
-            state = unpacked(self._after_more(plan, data))
-        if self._moments is not None:
-            _, self.mean_, _, self.scale_ = self._moments
-        order = np.arange(-(-count // batch) * batch) % count
-        rows = StandardisedRows(data, self.mean_, self.scale_, order)
-        waits = self._moments is not None and self._moments.is_constant
-        watch = Watch(partial(components_of, scale=self.scale_, kind=data.dtype), self.callback)
-        losses = self._train(plan, coder, state, rows, 0 if waits else 1, watch)
-        self.loss_curve_ += losses
-        self.n_iter_ += len(losses)
-        self._calibrate(self._rows(data))
+        with self._unchanged_by_errors():
+            begins = not hasattr(self, "components_")
+            data = self._check(X, reset=begins)
+            count = data.shape[0]
+            batch = usable_batch_size(settings.batch_size, count)
+            plan = make_plan(settings, data.shape[1], batch)
+            coder = make_coder(plan, data.shape[1])
+            if begins:
+                self._moments, self._seed = moments(data), self._drawn_seed()
+                self.n_iter_, self.loss_curve_ = 0, []
+                state = self._begun(coder, None, settings.n_components, data.shape[1])
+            else:
+                state = unpacked(self._after_more(plan, data))
+            if self._moments is not None:
+                _, self.mean_, _, self.scale_ = self._moments
+            order = np.arange(-(-count // batch) * batch) % count
+            rows = StandardisedRows(data, self.mean_, self.scale_, order)
+            waits = self._moments is not None and self._moments.is_constant
+            watch = Watch(partial(components_of, scale=self.scale_, kind=data.dtype), self.callback)
+            losses = self._train(plan, coder, state, rows, 0 if waits else 1, watch)
+            self.loss_curve_ = self.loss_curve_ + losses
+            self.n_iter_ += len(losses)
+            self._calibrate(self._rows(data))
         return self
 
     def transform(self, X: MatrixLike) -> np.ndarray | scipy.sparse.csr_array:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -46,6 +47,17 @@ class LearningCoder(CoderBase):
     kl_weight: float
     sparsity: float | None
     refine_steps: int
+
+    @contextmanager
+    def _unchanged_by_errors(self) -> Iterator[None]:
+        """Whatever fails within it leaves the estimator as it was."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _begun(
         self, coder: Coder, given: np.ndarray | None, count: int, num_features: int

@@ -33,6 +33,7 @@ FITTED = ("scale_", "n_iter_", "n_steps_", "n_features_in_", "loss_curve_", "_se
 SOMETIMES = ("penalty_", "feature_names_in_")
 # Arrays beside the state's.
 ARRAYS = ("components_", "mean_", "intercept_")
+ARRAY_PARAMETERS = ("dictionary", "dict_init")
 REMEDY = "save the estimator again"
 
 
@@ -66,8 +67,8 @@ def save_coder(coder: Any, folder: Path) -> None:
     parameters, arrays = {}, name_leaves({"state": coder._state})
     for name, value in coder.get_params(deep=False).items():
         value = value.item() if isinstance(value, np.generic) else value
-        if isinstance(value, np.ndarray):
-            arrays[f"parameters/{name}"] = value
+        if name in ARRAY_PARAMETERS and value is not None:
+            arrays[f"parameters/{name}"] = np.asarray(value, np.float64)
         else:
             parameters[name] = value
     # Code is not stored, nor a stream of numbers, of which `_seed` was drawn.
@@ -117,7 +118,7 @@ def load_coder(kind: Any, folder: Path) -> Any:
     try:
         coder: Any = kind(**record["parameters"], **given)
         coder._settings()
-        keeps = "dictionary" in given
+        keeps = coder.dictionary is not None
         plan = Plan(make_config(record["config"]), record["sparsity"], keeps, coder.positive_code)
     except (TypeError, UserError) as error:
         raise UserError(f"{file} cannot be read ({short_reason(error)}); {REMEDY}") from None
