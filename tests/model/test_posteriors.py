@@ -331,7 +331,39 @@ def test_subgradient_passes_nothing_through_inactive_latents():
     assert (np.asarray(gradients["log_scale"])[~active] == 0).all()
 
 
+def test_the_published_subgradient_multiplies_the_noise_by_its_scale_twice():
+    """Table 2: T(loc + b^2 e) for standard noise e, so 2 b^2 e and no less reaches log_scale."""
+    base, scale = Laplacian(0.1), 0.6
+    posterior = Thresholded(base, FixedThreshold(0.25), "subgradient_published")
+    heads = {"loc": jnp.full(512, 0.3), "log_scale": jnp.full(512, np.log(scale))}
+    key = jax.random.key(14)
+    noise = scale * np.asarray(base.noise(jax.random.split(key)[0], heads, FINAL))
+    active = np.abs(noise) > 0.25
+    assert 0 < active.mean() < 1
+    expected = np.where(active, 0.3 + noise - 0.25 * np.sign(noise), 0)
+    np.testing.assert_allclose(posterior.sample(key, heads, FINAL), expected, rtol=1e-5, atol=1e-7)
+    gradients = sample_gradients(posterior, heads, key)
+    np.testing.assert_array_equal(gradients["loc"], active.astype(np.float32))
+    np.testing.assert_allclose(gradients["log_scale"], np.where(active, 2 * noise, 0), rtol=1e-5)
+
+
+def test_the_published_subgradient_knows_its_own_share_of_non_zeros():
+    posterior = Thresholded(Laplacian(0.1), FixedThreshold(0.25), "subgradient_published")
+    heads = heads_of(posterior, loc=0.3, log_scale=np.log(0.6))
+    samples = samples_of(posterior, heads)
+    assert_mean(samples != 0, float(np.exp(-0.25 / 0.6**2)))
+    np.testing.assert_allclose(posterior.support_probability(heads)[0], np.exp(-0.25 / 0.6**2))
+    mean, variance = posterior.moments(heads, FINAL)
+    assert_mean(samples, float(mean[0]))
+    assert_mean((samples - samples.mean()) ** 2, float(variance[0]))
+
+
 # Mistakes
+
+
+def test_the_published_subgradient_is_of_a_laplacian():
+    with pytest.raises(ValueError, match="Laplacian"):
+        Thresholded(Gaussian(0.1), FixedThreshold(0.5), "subgradient_published")
 
 
 def test_a_family_without_noise_cannot_be_thresholded():

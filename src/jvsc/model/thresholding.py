@@ -11,7 +11,9 @@ from jvsc.solvers.soft_threshold import soft_threshold
 
 # Posterior parameters by name: one array [..., K] each, or [K] for one datum.
 Heads = dict[str, Float[Array, "*B K"]]
-Estimator = Literal["straight_through", "subgradient"]
+Estimator = Literal["straight_through", "subgradient", "subgradient_published"]
+# With these the paper's trainings collapse or diverge (table 2), which is their result.
+SUBGRADIENTS: tuple[Estimator, ...] = ("subgradient", "subgradient_published")
 
 
 def shifted_soft_threshold(
@@ -82,4 +84,5 @@ def straight_through_threshold(
 ESTIMATORS: dict[str, Callable[..., Array]] = {
     "straight_through": straight_through_threshold,
     "subgradient": shifted_soft_threshold,
+    "subgradient_published": shifted_soft_threshold,
 }

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from jvsc.errors import UserError
 from jvsc.model.autoencoders import COUNTING
 from jvsc.model.methods import (
+    LAPLACIAN_RULE,
     METHODS,
     AutoencoderMethod,
     Hyperparameters,
@@ -20,7 +21,7 @@ from jvsc.model.methods import (
 )
 from jvsc.model.networks import ARCHITECTURES
 from jvsc.model.sampling import Sampling
-from jvsc.model.thresholding import Estimator
+from jvsc.model.thresholding import SUBGRADIENTS, Estimator
 from jvsc.runs.allowed import allowed_at
 from jvsc.runs.sections import (
     AnnealingConfig,
@@ -113,8 +114,7 @@ class Config(Section):
             raise ValueError(f"sparsity does not apply to {self.method}; leave it out")
         if self.threshold is not None and self.sparsity is not None:
             raise ValueError("both threshold and sparsity are given; give one of them")
-        if self.estimator == "subgradient" and method.rule is None:
-            raise ValueError(f"estimator=subgradient does not apply to {self.method}")
+        self._check_estimator(method)
         self._check_dictionary_alone(method)
         if self.eval.only_nonzeros and (
             self.method != "thresholded_laplacian" or self.has_network_generator
@@ -129,6 +129,16 @@ class Config(Section):
                 "lower the one or raise the other"
             )
         return self
+
+    def _check_estimator(self, method: Method) -> None:
+        """Refuses a subgradient where there is no threshold, or no Laplacian noise."""
+        published = self.estimator == "subgradient_published"
+        if (self.estimator in SUBGRADIENTS and method.rule is None) or (
+            published and method.rule is not LAPLACIAN_RULE
+        ):
+            raise ValueError(f"estimator={self.estimator} does not apply to {self.method}")
+        if published and self.eval.only_nonzeros:
+            raise ValueError("eval.only_nonzeros does not apply to estimator=subgradient_published")
 
     def _check_dictionary_alone(self, method: Method) -> None:
         """Refuses what is for a dictionary, or for posteriors with moments, elsewhere."""

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jvsc.model.posteriors.base import Annealing, LocationScale, Posterior
+from jvsc.model.posteriors.laplacian import Laplacian
 from jvsc.model.thresholding import ESTIMATORS, Estimator, Heads
 from jvsc.model.thresholds import GammaThreshold, Threshold
 
@@ -20,10 +22,13 @@ class Thresholded(Posterior):
     Attributes:
       base: a location-scale family, such as `Laplacian(0.1)`.
       threshold: `FixedThreshold(0.25)` or `GammaThreshold(mean=0.25)`.
-      estimator: "straight_through" (eq. 4) or "subgradient" (appendix C).
+      estimator: "straight_through" (eq. 4), "subgradient" (appendix C), or "subgradient_published",
+        which as in the code of table 2 multiplies a Laplacian's noise by its scale once more before
+        it is thresholded; the divergence stays that of the base.
 
     Raises:
-      ValueError: if `base` has no noise to threshold, or the estimator is unknown.
+      ValueError: if `base` has no noise to threshold, or the estimator is unknown or is the
+        published one of a base that is not Laplacian.
     """
 
     base: LocationScale
@@ -37,6 +42,8 @@ class Thresholded(Posterior):
             raise ValueError(
                 f"estimator is {self.estimator!r}; give one of {', '.join(ESTIMATORS)}"
             )
+        if self.estimator == "subgradient_published" and not isinstance(self.base, Laplacian):
+            raise ValueError("estimator=subgradient_published is for a Laplacian base")
 
     @property
     def prior(self) -> dict[str, float]:
@@ -50,9 +57,19 @@ class Thresholded(Posterior):
         noise_key, threshold_key = jax.random.split(key)
         noise = self.base.noise(noise_key, heads, annealing)
         threshold = self.threshold.sample(threshold_key, heads)
-        code = ESTIMATORS[self.estimator](heads["loc"], noise, threshold)
+        code = ESTIMATORS[self.estimator](heads["loc"], noise * self._extra_scale(heads), threshold)
         log_ratio = self.base.log_ratio(noise, heads) + self.threshold.log_ratio(threshold, heads)
         return code, log_ratio
+
+    def _extra_scale(self, heads: Heads) -> Float[Array, "*B K"] | float:
+        """Factor of the noise before it is thresholded."""
+        return jnp.exp(heads["log_scale"]) if self.estimator == "subgradient_published" else 1.0
+
+    def _thresholded_noise(self, heads: Heads) -> Heads:
+        """Heads whose noise is what the threshold is compared with."""
+        if self.estimator != "subgradient_published":
+            return heads
+        return heads | {"log_scale": 2 * heads["log_scale"]}
 
     @property
     def has_moments(self) -> bool:
@@ -72,7 +89,7 @@ class Thresholded(Posterior):
         """
         if not self.has_moments:
             return super().moments(heads, annealing)
-        heads = self.base.warmed(heads, annealing.warmup)
+        heads = self.base.warmed(self._thresholded_noise(heads), annealing.warmup)
         threshold = self.threshold.sample(jax.random.key(0), heads)  # known: no randomness in it
         probability = self.base.tail(threshold, heads)
         mean = probability * heads["loc"]
@@ -85,4 +102,4 @@ class Thresholded(Posterior):
 
     def support_probability(self, heads: Heads) -> Float[Array, "*B K"]:
         """P(|noise| > threshold) of each latent (eq. 3)."""
-        return self.threshold.survival_probability(self.base, heads)
+        return self.threshold.survival_probability(self.base, self._thresholded_noise(heads))
