@@ -50,7 +50,8 @@ def print_table(console: Console, config: Config, evaluation: "Evaluation") -> N
         values = metrics.get(row.name, [])
         if row.brief and any(value is not None for value in values):
             table.add_row(row.label, *(written(row, value) for value in values))
-    console.print(table)
+    if table.row_count:
+        console.print(table)
 
 
 def execute(arguments: Sequence[str], console: Console) -> int:

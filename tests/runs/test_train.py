@@ -314,7 +314,14 @@ def test_a_diverged_run_exits_with_its_own_code(tmp_path, capsys):
         "--config.encoder.learning_rate=1000.0",
     ]
     assert run(arguments) == EXIT_DIVERGED
-    assert "the loss is not finite at step" in capsys.readouterr().err
+    first = capsys.readouterr().err
+    assert "the loss is not finite at step" in first
+    for again in (arguments, ["--mode=evaluate", f"--workdir={tmp_path / 'run'}"]):
+        assert run(again) == EXIT_DIVERGED
+        output = capsys.readouterr()
+        assert output.err == first
+        assert "validation set" not in output.out
+    assert not (tmp_path / "run" / "evaluation.json").exists()
 
 
 def test_a_subgradient_divergence_is_the_runs_result(tmp_path):

@@ -1,4 +1,4 @@
-"""Losses that became non-finite: found, told, and recorded as a run's result."""
+"""Losses that became non-finite: detected, reported, and recorded as a run's result."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,11 @@ import pydantic
 from jaxtyping import Array, Bool
 from typing_extensions import TypedDict
 
-from jvsc.errors import UserError
+from jvsc.errors import DivergenceError, UserError
 from jvsc.model.model import StepMetrics
 from jvsc.model.parameters import Parameters
+from jvsc.model.thresholding import SUBGRADIENTS
+from jvsc.runs.config import Config
 from jvsc.runs.stored import UnreadableError, stored_json
 from jvsc.runs.workdir import write_atomically
 
@@ -76,6 +78,29 @@ def describe(diverged: dict[int, Any]) -> str:
         f"{' and '.join(record['terms'])}"
         for seed, record in diverged.items()
     )
+
+
+def advice(diverged: dict[int, Any], epoch: int) -> str:
+    """`describe`, and what to do about it."""
+    return (
+        f"{describe(diverged)}. The checkpoint of epoch {epoch} is kept. "
+        "Lower encoder.learning_rate or generator.learning_rate, in another workdir"
+    )
+
+
+def check_not_lost(config: Config, diverged: dict[int, Any], epoch: int) -> None:
+    """Refuses a run of which every seed has diverged, unless that is an expected result.
+
+    Args:
+      config: the run's settings.
+      diverged: its seeds that diverged (`read_divergences`).
+      epoch: of its newest checkpoint.
+
+    Raises:
+      DivergenceError: with the same line as when it diverged.
+    """
+    if len(diverged) == len(config.seeds) and config.estimator not in SUBGRADIENTS:
+        raise DivergenceError(advice(diverged, epoch))
 
 
 def write_divergences(workdir: Path, diverged: dict[int, Any]) -> None:

@@ -13,7 +13,7 @@ from jvsc.evaluation.inference import Inferred, inference_key
 from jvsc.model.model import Model
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.runs.config import Config
-from jvsc.runs.divergence import read_divergences
+from jvsc.runs.divergence import check_not_lost, read_divergences
 from jvsc.runs.evaluation_store import EVALUATION_FILE, SECONDS_FILE, EvaluationStore
 from jvsc.runs.factories import build_dataset
 from jvsc.runs.factories.models import build_infer
@@ -57,11 +57,13 @@ def evaluate_run(
 
     Raises:
       UserError: if the run has no checkpoint yet.
+      DivergenceError: if every seed has diverged where that is not an expected result.
     """
     dataset = dataset or build_dataset(config)
     check_needs(config, dataset.train.shape[1])
     model, state = restore_state(config, workdir, dataset.train.shape[1])
     diverged = read_divergences(workdir)
+    check_not_lost(config, diverged, int(np.max(state.step)) // config.steps_per_epoch)
     report = describe_run(config, state, dataset, diverged)
     store = EvaluationStore(workdir, report)
     data = dataset.validation[: config.eval.num_validation]

@@ -15,9 +15,10 @@ from jvsc.data import Dataset
 from jvsc.errors import DivergenceError
 from jvsc.evaluation.inference import inference_key, make_validate
 from jvsc.model.model import Model, StepMetrics
+from jvsc.model.thresholding import SUBGRADIENTS
 from jvsc.runs.checkpoint import Checkpoints, Restored, keep_unfinished
 from jvsc.runs.config import Config
-from jvsc.runs.divergence import describe, find_divergence, write_divergences
+from jvsc.runs.divergence import advice, describe, find_divergence, write_divergences
 from jvsc.runs.factories.models import build_annealing
 from jvsc.runs.interruption import Interruption, Pace
 from jvsc.runs.logs import Row, RunLog
@@ -214,9 +215,9 @@ class Loop:
             self.state = keep_last_good(before, self.state, config.seeds, self.diverged)
         if new:
             write_divergences(self.folder, self.diverged)
-            if config.estimator != "subgradient":
+            if config.estimator not in SUBGRADIENTS:
                 self._keep_start()
-                raise DivergenceError(_advice(new, self.epoch))
+                raise DivergenceError(advice(new, self.epoch))
             self.console.print(describe(new), highlight=False)
 
 
@@ -270,10 +271,3 @@ def keep_last_good(
         return jnp.where(lost.reshape((-1,) + (1,) * (new.ndim - 1)), old, new)
 
     return jax.tree.map(pick, before, after)
-
-
-def _advice(diverged: dict[int, Any], epoch: int) -> str:
-    return (
-        f"{describe(diverged)}. The checkpoint of epoch {epoch} is kept. "
-        "Lower encoder.learning_rate or generator.learning_rate, in another workdir"
-    )

@@ -14,7 +14,7 @@ from jvsc.data import Dataset
 from jvsc.model.model import Model
 from jvsc.runs.checkpoint import Checkpoints, drop_unfinished, open_checkpoints, restore_unfinished
 from jvsc.runs.config import Config
-from jvsc.runs.divergence import read_divergences
+from jvsc.runs.divergence import check_not_lost, read_divergences
 from jvsc.runs.factories import build_dataset, build_model, build_optimizer
 from jvsc.runs.interruption import deferred_interruption
 from jvsc.runs.logs import open_log
@@ -87,6 +87,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         interruption = held.enter_context(deferred_interruption())
         checkpoints = held.enter_context(open_checkpoints(workdir, config.output.keep_last))
         loop = start_loop(config, dataset, mesh, checkpoints, workdir, scratch, console)
+        check_not_lost(config, loop.diverged, loop.epoch)
         log = held.enter_context(
             open_log(loop.folder, loop.epoch, config, console, tracked=is_first_process())
         )
