@@ -41,7 +41,9 @@ EXIT_CODES: dict[type, int] = {
 
 def print_table(console: Console, config: Config, evaluation: "Evaluation") -> None:
     """Prints the measures that matter most, a column a seed."""
-    table = Table(title=f"{config.method}, J = {config.num_samples}", title_justify="left")
+    codes = evaluation.report["codes"]
+    title = f"{config.method}, J = {config.num_samples}" + (f"; codes: {codes}" if codes else "")
+    table = Table(title=title, title_justify="left")
     table.add_column("validation set")
     for seed in config.seeds:
         table.add_column(f"seed {seed}", justify="right")

@@ -1,13 +1,27 @@
 """J samples: drawing them, weighing them, and choosing one."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from models import small_model
+from scipy import stats
 
 from jvsc.model.methods import build_posterior
+from jvsc.model.objective import squared_error
 from jvsc.model.posteriors import Annealing
-from jvsc.model.sampling import SAMPLINGS, choose, combine, datum_keys, draw, first_draws, weights
+from jvsc.model.sampling import (
+    SAMPLINGS,
+    by_importance,
+    choose,
+    combine,
+    datum_keys,
+    draw,
+    first_draws,
+    weights,
+)
 
 FINAL = Annealing()
 POSTERIOR = build_posterior("thresholded_laplacian")
@@ -120,3 +134,43 @@ def test_one_sample_makes_all_rules_the_same(sampling):
 def test_weights_have_no_gradient(sampling):
     gradient = jax.grad(lambda losses: (weights(losses, sampling) * LOSSES).sum())(LOSSES)
     np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_draws_are_chosen_as_often_as_their_importance_weighs():
+    """A chi-squared test of 20,000 choices among four draws, at a level of 1e-4."""
+    losses = jnp.broadcast_to(jnp.array([0.3, 1.1, 0.0, 2.5])[:, None], (4, 20_000))
+    chosen = by_importance(datum_keys(jax.random.key(5), 20_000))(losses)
+    expected = 20_000 * np.asarray(weights(losses, "iwae")[:, 0], np.float64)
+    counts = np.bincount(chosen, minlength=4)
+    assert stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 1e-4
+
+
+def test_a_draw_without_a_loss_is_not_chosen():
+    losses = jnp.full((3, 50), jnp.nan).at[1].set(9.0)
+    assert (by_importance(datum_keys(jax.random.key(5), 50))(losses) == 1).all()
+
+
+@pytest.mark.parametrize("sampling", ["max", "avg", "iwae", "exact"])
+def test_codes_are_inferred_as_draws_counted_in_training(sampling):
+    """Their mean loss is the least of J, the mean of J, or the importance-weighted mean."""
+    model = replace(small_model(), num_samples=3, sampling=sampling, kl_weight=0.0)
+    parameters, statistics = model.init(jax.random.key(0))
+    parameters = parameters._replace(generator=2 * parameters.generator)
+    data = jnp.broadcast_to(jax.random.normal(jax.random.key(4), (16,)), (20_000, 16))
+    keys = datum_keys(jax.random.key(7), len(data))
+
+    def errors(codes):
+        return squared_error(data, model.generate(parameters, statistics, codes)[0])
+
+    heads, _ = model.heads(parameters, statistics, data)
+    drawn = draw(model.posterior.sample, keys, heads, first_draws(3, len(data)), FINAL)
+    losses = errors(drawn)
+    expected = jnp.sum(weights(losses, sampling) * losses, axis=0)
+    found = errors(model.infer(parameters, statistics, data, keys).codes)
+    difference = np.asarray(found - expected, np.float64)
+    # Five standard errors: 6e-7.
+    assert abs(difference.mean()) <= 5 * difference.std() / np.sqrt(len(data)) + 1e-6
+    if sampling == "max":
+        np.testing.assert_array_equal(found, losses.min(axis=0))
+    if sampling in ("avg", "exact"):
+        np.testing.assert_allclose(found, losses[0], rtol=1e-5)

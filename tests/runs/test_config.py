@@ -78,6 +78,7 @@ MISTAKES = [
     ({"method": "spike_and_slab", "estimator": "subgradient"}, "does not apply"),
     ({"method": "thresholded_gaussian", "estimator": "subgradient_published"}, "does not apply"),
     ({"eval": {"only_nonzeros": True}, "estimator": "subgradient_published"}, "does not apply"),
+    ({"eval": {"only_nonzeros": True}, "sampling": "iwae"}, "does not apply to sampling=iwae"),
     ({"prior": {"scale": 0.0}}, "prior.scale is 0.0"),
     ({"prior": {"variance": -1.0}}, "prior.variance is -1.0"),
     ({"sampling": "mean"}, "'max', 'avg', 'iwae' or 'exact'"),

@@ -114,6 +114,21 @@ def test_every_method_trains_and_evaluates(method, tmp_path):
             assert of["fista_optimum"] == pytest.approx(of["validation_loss"])
 
 
+@pytest.mark.parametrize(
+    ("sampling", "words"), [("max", "the best of 3 draws"), ("avg", "one draw"), ("iwae", "weight")]
+)
+def test_an_evaluation_says_how_its_codes_were_inferred(sampling, words, tmp_path, capsys):
+    config = small_config(num_epochs=1, num_samples=3, sampling=sampling)
+    train(config, tmp_path)
+    capsys.readouterr()
+    assert run([f"--workdir={tmp_path}", "--mode=evaluate"]) == 0
+    assert words in " ".join(capsys.readouterr().out.split())
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert words in report["codes"]
+    assert words in (tmp_path / "report.html").read_text()
+    assert ("best_draw_loss" in report["metrics"]) == (sampling != "max")
+
+
 def test_the_zero_code_scores_half_the_datas_energy(tmp_path):
     config = small_config(num_epochs=1)
     train(config, tmp_path)

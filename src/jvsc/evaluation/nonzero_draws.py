@@ -119,6 +119,7 @@ def make_nonzero_infer_chunk(model: Variational, threshold: float) -> InferChunk
       UserError: if Numba is not installed.
     """
     require_numba()
+    num_samples = model.num_samples if model.sampling == "max" else 1  # as `Variational.infer`
 
     @jax.jit
     def infer(parameters: Parameters, statistics: Statistics, data: Any, key: Any, first: Any):
@@ -144,9 +145,7 @@ def make_nonzero_infer_chunk(model: Variational, threshold: float) -> InferChunk
         inferred, kl = infer(parameters, statistics, data, key, first)
         rows, loc, scale, hazard, seeds = map(np.asarray, inferred)
         rows = rows.astype(np.float32, copy=False)
-        codes = best_of_nonzeros(
-            rows, last[1], loc, scale, hazard, threshold, seeds, model.num_samples
-        )
+        codes = best_of_nonzeros(rows, last[1], loc, scale, hazard, threshold, seeds, num_samples)
         return Inference(jnp.asarray(codes), kl)
 
     return infer_chunk

@@ -21,6 +21,10 @@ from jvsc.model.thresholding import Heads
 Sample = Callable[[Key[Array, ""], Heads, Annealing], Any]
 # By J draws, or "exact": the expectation in closed form, of a linear generator.
 Sampling = Literal["max", "avg", "iwae", "exact"]
+# Losses of J draws -> the number of one draw for each datum.
+Choice = Callable[[Float[Array, "J B"]], Int[Array, " B"]]
+# Apart from the draws' numbers, of which a datum's keys are made too.
+_CHOICE = 2**32 - 1
 SAMPLINGS: tuple[Sampling, ...] = ("max", "avg", "iwae")
 
 
@@ -62,6 +66,29 @@ def first_draws(num_samples: int, num_data: int, start: int = 0) -> Int[Array, "
     return jnp.broadcast_to(start + jnp.arange(num_samples)[:, None], (num_samples, num_data))
 
 
+def lowest(losses: Float[Array, "J B"]) -> Int[Array, " B"]:
+    """Number of the draw with the lowest loss of each datum; one that is NaN is never preferred."""
+    return jnp.argmin(jnp.where(jnp.isnan(losses), jnp.inf, losses), axis=0)
+
+
+def by_importance(keys: Key[Array, " B"]) -> Choice:
+    """Chooses draws with probability softmax(-loss), the weights of "iwae" (Gumbel's maxima).
+
+    Args:
+      keys: one key a datum (`datum_keys`).
+    """
+
+    def choice(losses: Float[Array, "J B"]) -> Int[Array, " B"]:
+        def noise(key: Key[Array, ""]) -> Float[Array, " J"]:
+            return jax.random.gumbel(
+                jax.random.fold_in(key, _CHOICE), losses.shape[:1], losses.dtype
+            )
+
+        return lowest(losses - jax.vmap(noise, out_axes=1)(keys))
+
+    return choice
+
+
 def choose(
     sample: Sample,
     loss: Callable[[Float[Array, "J B K"]], Float[Array, "J B"]],
@@ -70,8 +97,9 @@ def choose(
     num_samples: int,
     annealing: Annealing,
     chunk: int | None = None,
+    choice: Choice = lowest,
 ) -> Int[Array, " B"]:
-    """Number of the draw with the lowest loss (highest ELBO) for each datum (eq. 9).
+    """Number of the draw to use for each datum: by default of the highest ELBO (eq. 9).
 
     Nothing is kept of the draws but their losses, and no gradient passes.
 
@@ -83,9 +111,10 @@ def choose(
       num_samples: J.
       annealing: warm-up and temperature.
       chunk: how many of the J draws are held in memory at once; all by default.
+      choice: `lowest`, or `by_importance`.
 
     Returns:
-      Indices in [0, J). A draw whose loss is not a number is never preferred.
+      Indices in [0, J).
     """
     num_data = keys.shape[0]
     if num_samples == 1:
@@ -106,7 +135,7 @@ def choose(
         losses = losses.reshape(whole * chunk, num_data)
     if rest:
         losses = jnp.concatenate([losses, losses_from(whole * chunk, rest)])
-    return jnp.argmin(jnp.where(jnp.isnan(losses), jnp.inf, losses), axis=0)
+    return choice(losses)
 
 
 def combine(losses: Float[Array, "J B"], sampling: Sampling) -> Float[Array, " B"]:

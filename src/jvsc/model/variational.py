@@ -25,7 +25,18 @@ from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.posteriors import Annealing, InferredThreshold, Posterior
 from jvsc.model.posteriors.base import slab_of_prior
 from jvsc.model.posteriors.inferred_threshold import PRIOR_LOG_ODDS, PRIOR_LOG_SCALE
-from jvsc.model.sampling import Sampling, choose, combine, datum_keys, draw, first_draws, weights
+from jvsc.model.sampling import (
+    Choice,
+    Sampling,
+    by_importance,
+    choose,
+    combine,
+    datum_keys,
+    draw,
+    first_draws,
+    lowest,
+    weights,
+)
 from jvsc.model.thresholding import Heads
 from jvsc.solvers.support import least_squares_on_support
 
@@ -145,8 +156,9 @@ class Variational:
         annealing: Annealing,
         chunk: int | None = None,
         training: bool = False,
+        choice: Choice = lowest,
     ) -> Float[Array, "1 B K"]:
-        """The code of the highest ELBO among J draws of each datum (eq. 9), drawn with gradient.
+        """One code among J draws of each datum: of the highest ELBO (eq. 9); drawn with gradient.
 
         The divergence is the same for all draws of a datum, so the squared error decides. In
         training, a generator that normalises by the batch does so over the draws of a chunk.
@@ -160,6 +172,7 @@ class Variational:
           annealing: warm-up and temperature.
           chunk: draws held in memory at once; all by default.
           training: whether batch normalisation takes the statistics of the draws.
+          choice: which draw is used, by the losses of all.
 
         Returns:
           The chosen codes, with a leading axis of one for J.
@@ -170,7 +183,7 @@ class Variational:
             return squared_error(data, self.generate(stopped, statistics, codes, training)[0])
 
         sample = self.posterior.sample
-        chosen = choose(sample, loss, keys, heads, self.num_samples, annealing, chunk)
+        chosen = choose(sample, loss, keys, heads, self.num_samples, annealing, chunk, choice)
         return draw(sample, keys, heads, chosen[None], annealing)
 
     def loss(
@@ -305,14 +318,35 @@ class Variational:
         data: Float[Array, "B D"],
         keys: Key[Array, " B"],
     ) -> Inference:
-        """The code of each datum, by draws or without one, and its posterior's divergence."""
+        """The code of each datum, by draws or without one, and its posterior's divergence.
+
+        As J draws count in training, so one of them becomes the code: the best ("max"), any
+        ("avg" and "exact"), or one chosen by its importance weight ("iwae").
+        """
         heads, _ = self.heads(parameters, statistics, data)
         if self.code == "deterministic":
             return self._infer_without_draws(parameters, statistics, data, heads)
-        codes = self.best_draws(
-            parameters, statistics, data, heads, keys, self.final_annealing, self.sampling_chunk
-        )[0]
-        return Inference(codes, self.posterior.kl(heads))
+        if self.sampling in ("avg", "exact"):
+            numbers = first_draws(1, data.shape[0])
+            codes = draw(self.posterior.sample, keys, heads, numbers, self.final_annealing)
+        else:
+            choice = by_importance(keys) if self.sampling == "iwae" else lowest
+            annealing, chunk = self.final_annealing, self.sampling_chunk
+            codes = self.best_draws(
+                parameters, statistics, data, heads, keys, annealing, chunk, choice=choice
+            )
+        return Inference(codes[0], self.posterior.kl(heads))
+
+    @property
+    def code_in_words(self) -> str:
+        """How `infer` makes a code, for readers."""
+        if self.code == "deterministic":
+            return "deterministic"
+        if self.num_samples == 1 or self.sampling in ("avg", "exact"):
+            return "one draw each"
+        if self.sampling == "max":
+            return f"the best of {self.num_samples} draws"
+        return f"one of {self.num_samples} draws, chosen by importance weight"
 
     def _infer_without_draws(
         self,

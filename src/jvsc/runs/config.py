@@ -116,13 +116,7 @@ class Config(Section):
             raise ValueError("both threshold and sparsity are given; give one of them")
         self._check_estimator(method)
         self._check_dictionary_alone(method)
-        if self.eval.only_nonzeros and (
-            self.method != "thresholded_laplacian" or self.has_network_generator
-        ):
-            raise ValueError(
-                "eval.only_nonzeros is for thresholded_laplacian on patches or activations, not "
-                f"for {self.method} on {self.data.name}; leave it out"
-            )
+        self._check_only_nonzeros()
         if self.batch_size > self.data.num_train:
             raise ValueError(
                 f"batch_size is {self.batch_size} but data.num_train only {self.data.num_train}; "
@@ -137,7 +131,19 @@ class Config(Section):
             published and method.rule is not LAPLACIAN_RULE
         ):
             raise ValueError(f"estimator={self.estimator} does not apply to {self.method}")
-        if published and self.eval.only_nonzeros:
+
+    def _check_only_nonzeros(self) -> None:
+        """Refuses to draw non-zeros alone where they are not those of the method's codes."""
+        if not self.eval.only_nonzeros:
+            return
+        if self.method != "thresholded_laplacian" or self.has_network_generator:
+            raise ValueError(
+                "eval.only_nonzeros is for thresholded_laplacian on patches or activations, not "
+                f"for {self.method} on {self.data.name}; leave it out"
+            )
+        if self.sampling == "iwae":
+            raise ValueError("eval.only_nonzeros does not apply to sampling=iwae; leave it out")
+        if self.estimator == "subgradient_published":
             raise ValueError("eval.only_nonzeros does not apply to estimator=subgradient_published")
 
     def _check_dictionary_alone(self, method: Method) -> None:

@@ -12,6 +12,7 @@ from jvsc.data import Dataset
 from jvsc.evaluation.inference import Inferred, inference_key
 from jvsc.model.model import Model
 from jvsc.model.parameters import Parameters, Statistics
+from jvsc.model.variational import Variational
 from jvsc.runs.config import Config
 from jvsc.runs.divergence import check_not_lost, read_divergences
 from jvsc.runs.evaluation_store import EVALUATION_FILE, SECONDS_FILE, EvaluationStore
@@ -65,6 +66,7 @@ def evaluate_run(
     diverged = read_divergences(workdir)
     check_not_lost(config, diverged, int(np.max(state.step)) // config.steps_per_epoch)
     report = describe_run(config, state, dataset, diverged)
+    report["codes"] = model.code_in_words if isinstance(model, Variational) else None
     store = EvaluationStore(workdir, report)
     data = dataset.validation[: config.eval.num_validation]
     infer, key = build_infer(config, model), inference_key(config.eval.seed)

@@ -1,6 +1,7 @@
 """The paper's measures, and ours, of one trained seed: settings and a model in, numbers out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -16,7 +17,14 @@ from jvsc.errors import UserError
 from jvsc.evaluation.code_measures import Values, measure_codes, measure_dictionary, objective_terms
 from jvsc.evaluation.dense_gradients import dense_gradient_snr
 from jvsc.evaluation.features.frechet_features import Features, load_inception, own_classifier
-from jvsc.evaluation.inference import Inferred, in_chunks, inference_key, refine, solve_lasso
+from jvsc.evaluation.inference import (
+    Inferred,
+    in_chunks,
+    inference_key,
+    make_validate,
+    refine,
+    solve_lasso,
+)
 from jvsc.evaluation.posterior_draws import (
     make_best_of_draws,
     make_bound,
@@ -150,6 +158,22 @@ def make_refinement(config: Config, model: Model, dataset: Dataset) -> Compute |
             for name, start in starts.items()
             for steps in settings.refine_steps
         }
+
+    return compute
+
+
+def make_best_draw(config: Config, model: Model, dataset: Dataset) -> Compute | None:
+    """What codes would be validated by if the best of J draws were used, of a run trained else."""
+    del dataset
+    if not isinstance(model, Variational) or needs_no_draw(model):
+        return None
+    if model.sampling not in ("avg", "iwae") or model.num_samples == 1:
+        return None
+    losses = make_validate(replace(model, sampling="max"), config.eval.chunk)
+
+    def compute(subject: Subject) -> Values:
+        found = losses(subject.parameters, subject.statistics, subject.data, subject.key)
+        return {"best_draw_loss": float(np.mean(found))}
 
     return compute
 
@@ -378,6 +402,7 @@ def _mean(tree: Any) -> Array:
 MEASURES: dict[str, Make] = {
     "codes": make_codes,
     "dictionary": make_dictionary,
+    "best_draw": make_best_draw,
     "refinement": make_refinement,
     "bounds": make_bounds,
     "gradient": make_gradient,

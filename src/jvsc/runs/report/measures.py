@@ -24,6 +24,12 @@ class Row(NamedTuple):
 ROWS = (
     Row("validation_loss", "validation loss", brief=True, note="what the run is validated by"),
     Row(
+        "best_draw_loss",
+        "validation loss of the best draw",
+        brief=True,
+        note="of J, where a run was trained by another scheme than the best draw's",
+    ),
+    Row(
         "reconstruction",
         "reconstruction term",
         brief=True,
