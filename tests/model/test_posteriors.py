@@ -77,7 +77,6 @@ def test_each_method_samples_the_wanted_sparsity_at_its_prior(method):
         posterior,
         log_scale=np.log(0.1),
         log_variance=np.log(0.1),
-        log_spike=np.log(0.1),
         gate=np.log(0.1 / 0.9),
         log_concentration=np.log(3.0),
         log_rate=np.log(3.0 / 0.25),
@@ -125,7 +124,7 @@ def test_gaussian_samples_are_normal():
 def test_spike_probability_uses_the_logit():
     """The published code's log instead of logit would give gamma / (1 + gamma)."""
     posterior = SpikeAndSlab(0.1, 0.1)
-    heads = heads_of(posterior, log_spike=np.log(0.4))
+    heads = heads_of(posterior, gate=np.log(0.4 / 0.6))
     for temperature in (0.5, 0.005):
         samples = samples_of(posterior, heads, annealing=Annealing(1.0, temperature))
         assert_mean(samples != 0, 0.4)
@@ -133,7 +132,7 @@ def test_spike_probability_uses_the_logit():
 
 def test_spike_and_slab_slab_is_the_inferred_gaussian_after_the_warmup():
     posterior = SpikeAndSlab(0.1, 0.1)
-    heads = heads_of(posterior, loc=0.3, log_variance=np.log(0.25), log_spike=1.0)
+    heads = heads_of(posterior, loc=0.3, log_variance=np.log(0.25), gate=5.0)
     samples = samples_of(posterior, heads)
     assert stats.kstest(samples[samples != 0], stats.norm(0.3, 0.5).cdf).pvalue > SMALLEST_P
     warm = samples_of(posterior, heads, annealing=Annealing(warmup=0.19))
@@ -145,14 +144,49 @@ def test_relaxed_spike_gradient_is_that_of_the_relaxation():
     from jvsc.model.posteriors.spike_and_slab import relaxed_spike
 
     key, temperature = jax.random.key(2), 0.5
-    probability = jnp.linspace(0.05, 0.95, 64)
-    hard = jax.grad(lambda p: relaxed_spike(key, p, temperature).sum())(probability)
+    log_odds = jnp.linspace(-3, 3, 64)
+    hard = jax.grad(lambda h: relaxed_spike(key, h, temperature).sum())(log_odds)
 
-    def relaxation(p):
-        noise = jax.random.logistic(key, p.shape)
-        return jax.nn.sigmoid((jnp.log(p / (1 - p)) + noise) / temperature).sum()
+    def relaxation(log_odds):
+        noise = jax.random.logistic(key, log_odds.shape)
+        return jax.nn.sigmoid((log_odds + noise) / temperature).sum()
 
-    np.testing.assert_allclose(hard, jax.grad(relaxation)(probability), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(hard, jax.grad(relaxation)(log_odds), rtol=1e-4, atol=1e-6)
+
+
+def published_spike(head):
+    """The published probability that a latent is on, without a gradient for a head above zero."""
+    return jnp.clip(jnp.exp(-jax.nn.relu(-head)), 1e-6, 1 - 1e-6)
+
+
+def test_a_latent_that_is_stuck_on_comes_back():
+    """By gradient steps on the divergence from P(on) = 0.993; the published form stays at one."""
+    posterior = SpikeAndSlab(0.1, 0.1)
+    at_prior = {name: jnp.array([value]) for name, value in posterior.prior.items()}
+
+    def descended(divergence, head):
+        for _ in range(400):
+            head -= jax.grad(divergence)(head)
+        return head
+
+    def divergence(gate):
+        return posterior.kl(at_prior | {"gate": gate[None]})[0]
+
+    def published(head):
+        p = published_spike(head)
+        return p * jnp.log(p / 0.1) + (1 - p) * jnp.log((1 - p) / 0.9)
+
+    np.testing.assert_allclose(jax.nn.sigmoid(descended(divergence, 5.0)), 0.1, atol=0.02)
+    assert published_spike(descended(published, 0.01)) == pytest.approx(1 - 1e-6)
+
+
+def test_no_gate_is_without_a_gradient():
+    posterior = SpikeAndSlab(0.1, 0.1)
+    gates = jnp.linspace(-12, 12, 25)
+    heads = {name: jnp.full(25, value) for name, value in posterior.prior.items()}
+    slopes = jax.grad(lambda gate: posterior.kl(heads | {"gate": gate}).sum())(gates)
+    assert (np.sign(slopes) == np.sign(gates - posterior.prior["gate"])).all()
+    assert (jax.vmap(jax.grad(published_spike))(jnp.linspace(0.1, 12, 25)) == 0).all()
 
 
 # Divergences
@@ -178,16 +212,16 @@ def test_gaussian_divergence_is_the_closed_form_of_the_specification(loc, varian
     np.testing.assert_allclose(Gaussian(v0).kl(heads), [expected], rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("probability", [1e-6, 0.03, 0.1, 0.9, 1.0])
+@pytest.mark.parametrize("probability", [1e-6, 0.03, 0.1, 0.9, 1 - 1e-6])
 def test_spike_and_slab_divergence_is_the_closed_form_of_the_specification(probability):
     v0, p0, loc, variance = 0.1, 0.1, 0.4, 0.3
     gauss = 0.5 * (np.log(v0) - np.log(variance) - 1 + (loc**2 + variance) / v0)
-    g = np.clip(probability, 1e-6, 1 - 1e-6)
+    g = probability
     expected = g * gauss + g * np.log(g / p0) + (1 - g) * np.log((1 - g) / (1 - p0))
     heads = {
         "loc": jnp.array([loc]),
         "log_variance": jnp.log(jnp.array([variance])),
-        "log_spike": jnp.log(jnp.array([probability])),
+        "gate": jnp.array([np.log(g) - np.log1p(-g)], jnp.float32),
     }
     np.testing.assert_allclose(SpikeAndSlab(p0, v0).kl(heads), [expected], rtol=1e-5, atol=2e-6)
 
@@ -222,7 +256,7 @@ def test_gamma_divergence_is_the_mean_log_ratio_of_its_samples():
 
 def test_spike_and_slab_divergence_is_the_mean_log_ratio_of_its_samples():
     posterior = SpikeAndSlab(0.1, 0.1)
-    heads = heads_of(posterior, loc=0.3, log_variance=np.log(0.2), log_spike=np.log(0.3))
+    heads = heads_of(posterior, loc=0.3, log_variance=np.log(0.2), gate=np.log(0.3 / 0.7))
     samples = samples_of(posterior, heads)
     slab = stats.norm(0.3, np.sqrt(0.2)).logpdf(samples) - stats.norm(0, np.sqrt(0.1)).logpdf(
         samples
@@ -235,8 +269,6 @@ def test_spike_and_slab_divergence_is_the_mean_log_ratio_of_its_samples():
 def test_divergence_gradients_are_finite_and_agree_with_finite_differences(method):
     posterior = build_posterior(method)
     heads = {name: jnp.array([0.31 + 0.1 * i]) for i, name in enumerate(posterior.heads)}
-    if "log_spike" in heads:
-        heads["log_spike"] = jnp.array([-0.7])
     total = lambda heads: posterior.kl(heads).sum()  # noqa: E731
     gradient = jax.grad(total)(heads)
     for name in heads:

@@ -41,8 +41,8 @@ def scale_threshold(heads: Heads, value: Float[Array, ""]) -> Heads:
 
 
 def lower_spike(heads: Heads, value: Float[Array, ""]) -> Heads:
-    """A spike whose log-probability is lower by `value`."""
-    return heads | {"log_spike": heads["log_spike"] - value}
+    """A spike whose log-odds are lower by `value`."""
+    return heads | {"gate": heads["gate"] - value}
 
 
 def moved(value: Float[Array, ""], share: Float[Array, ""], sparsity: float) -> Float[Array, ""]:

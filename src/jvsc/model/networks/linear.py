@@ -23,8 +23,7 @@ def linear_encoder(num_features: int, num_latents: int, prior: dict[str, float])
       num_latents: K.
       prior: the posterior's heads, with the values at which they are the prior.
     """
-    gated = {"gate", "log_spike"} & prior.keys()
-    constant = tuple(name for name in prior if name in NOISE_HEADS and gated)
+    constant = tuple(name for name in prior if name in NOISE_HEADS and "gate" in prior)
     following = tuple(name for name in prior if name != "loc" and name not in constant)
 
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:

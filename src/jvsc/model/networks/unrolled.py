@@ -55,7 +55,7 @@ def unrolled_encoder(
       num_features: D.
       num_latents: K.
       prior: the posterior's heads, with the values at which they are the prior. `loc`, `gate`,
-        `log_spike` (the gate's log-sigmoid), `log_scale` and `log_variance` are the last step's.
+        `log_scale` and `log_variance` are the last step's.
         Without a gate among them, all but `loc` follow its log-sigmoid by a learned slope instead,
         as their size decides which latents are in use.
       num_steps: L.
@@ -129,12 +129,11 @@ def unrolled_encoder(
         heads = {
             "loc": loc,
             "gate": gate,
-            "log_spike": jax.nn.log_sigmoid(gate),
             "log_scale": log_scale,
             "log_variance": 2 * log_scale + math.log(2),
         }
         for name in sloped:
-            slope = parameters[f"{name}_slope"] * heads["log_spike"]
+            slope = parameters[f"{name}_slope"] * jax.nn.log_sigmoid(gate)
             heads[name] = parameters[f"{name}_offset"] + slope
         return {name: heads[name] for name in prior}, statistics
 

@@ -13,41 +13,32 @@ from jvsc.model.posteriors.base import Annealing, Posterior, spike_and_slab_mome
 from jvsc.model.posteriors.gaussian import Gaussian
 from jvsc.model.thresholding import Heads, gradient_carrier
 
-# Keeps the logit and the Bernoulli divergence finite in float32.
-SMALLEST_PROBABILITY = 1e-6
-
-
-def spike_probability(log_spike: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
-    """Probability gamma that a latent is on: exp(-relu(-head)), clipped to [1e-6, 1 - 1e-6]."""
-    on = jnp.exp(-jax.nn.relu(-log_spike))
-    return jnp.clip(on, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-
 
 def relaxed_spike(
-    key: Key[Array, ""], probability: Float[Array, " K"], temperature: ArrayLike
+    key: Key[Array, ""], log_odds: Float[Array, " K"], temperature: ArrayLike
 ) -> Float[Array, " K"]:
     """Bernoulli draw in {0, 1} with the gradient of its logistic relaxation (Jang et al. 2017).
 
     Args:
       key: random key.
-      probability: probability of a one, in (0, 1).
+      log_odds: log-odds of a one.
       temperature: tau > 0 of the relaxation.
 
     Returns:
-      Zeros and ones; the gradient is that of sigmoid((logit(p) + logistic noise) / tau).
+      Zeros and ones; the gradient is that of sigmoid((log-odds + logistic noise) / tau).
     """
-    logit = jnp.log(probability) - jnp.log1p(-probability)
-    relaxed = jax.nn.sigmoid(
-        (logit + jax.random.logistic(key, logit.shape, logit.dtype)) / temperature
-    )
+    noise = jax.random.logistic(key, log_odds.shape, log_odds.dtype)
+    relaxed = jax.nn.sigmoid((log_odds + noise) / temperature)
     return jnp.round(jax.lax.stop_gradient(relaxed)) + gradient_carrier(relaxed)
 
 
 @dataclass(frozen=True)
 class SpikeAndSlab(Posterior):
-    """Spike-and-slab posterior: heads `loc`, `log_variance`, `log_spike` (Tonolini et al. 2020).
+    """Spike-and-slab posterior: heads `loc`, `log_variance`, `gate` (Tonolini et al. 2020).
 
-    The warm-up w moves the slab from N(0, 1) to the inferred Gaussian.
+    A latent is on with probability gamma = sigmoid(gate), which has a gradient everywhere; the
+    published exp(-relu(-head)) has none for a head above zero. The warm-up w moves the slab from
+    N(0, 1) to the inferred Gaussian.
 
     Attributes:
       sparsity: the prior's probability p0 of a non-zero.
@@ -75,7 +66,7 @@ class SpikeAndSlab(Posterior):
     @property
     def prior(self) -> dict[str, float]:
         """Heads at which it is the prior."""
-        return self.slab.prior | {"log_spike": math.log(self.sparsity)}
+        return self.slab.prior | {"gate": math.log(self.sparsity) - math.log1p(-self.sparsity)}
 
     def sample_and_log_ratio(
         self, key: Key[Array, ""], heads: Heads, annealing: Annealing
@@ -87,10 +78,8 @@ class SpikeAndSlab(Posterior):
         slab = w * heads["loc"] + scale * jax.random.normal(
             slab_key, heads["loc"].shape, heads["loc"].dtype
         )
-        probability = spike_probability(heads["log_spike"])
-        spike = relaxed_spike(spike_key, probability, annealing.temperature)
-        on = jnp.log(self.sparsity) - jnp.log(probability)
-        off = jnp.log1p(-self.sparsity) - jnp.log1p(-probability)
+        spike = relaxed_spike(spike_key, heads["gate"], annealing.temperature)
+        on, off = self._spike_log_ratios(heads)
         # Where the spike is zero the slab is not drawn, as in the divergence.
         of_slab = self.slab.log_ratio(slab - heads["loc"], heads)
         return spike * slab, jnp.where(spike > 0.5, on + of_slab, off)
@@ -101,19 +90,19 @@ class SpikeAndSlab(Posterior):
         """Mean gamma m, and variance gamma (m^2 + v) - (gamma m)^2, of a slab N(m, v)."""
         w = jnp.asarray(annealing.warmup)
         scale = w * jnp.exp(heads["log_variance"] / 2) + jnp.sqrt(1 - w)
-        return spike_and_slab_moments(
-            spike_probability(heads["log_spike"]), w * heads["loc"], scale**2
-        )
+        return spike_and_slab_moments(self.support_probability(heads), w * heads["loc"], scale**2)
 
     def kl(self, heads: Heads) -> Float[Array, "*B K"]:
         """KL(q || p) of each latent in nats: the slab's where it is on, and the spike's."""
-        import distrax  # takes a second, and only this family needs it
-
-        probability = spike_probability(heads["log_spike"])
-        prior_spike = distrax.Bernoulli(probs=self.sparsity)
-        spike_kl = jnp.asarray(distrax.Bernoulli(probs=probability).kl_divergence(prior_spike))
-        return probability * self.slab.kl(heads) + spike_kl
+        probability = self.support_probability(heads)
+        on, off = self._spike_log_ratios(heads)
+        return probability * (self.slab.kl(heads) - on) - (1 - probability) * off
 
     def support_probability(self, heads: Heads) -> Float[Array, "*B K"]:
-        """gamma: the relaxed spike is one where logit(gamma) + logistic noise > 0, at any tau."""
-        return spike_probability(heads["log_spike"])
+        """gamma: the relaxed spike is one where the gate + logistic noise > 0, at any tau."""
+        return jax.nn.sigmoid(heads["gate"])
+
+    def _spike_log_ratios(self, heads: Heads) -> tuple[Float[Array, "*B K"], Float[Array, "*B K"]]:
+        """Log p - log q of a spike that is on, and of one that is off."""
+        on = math.log(self.sparsity) - jax.nn.log_sigmoid(heads["gate"])
+        return on, math.log1p(-self.sparsity) - jax.nn.log_sigmoid(-heads["gate"])
