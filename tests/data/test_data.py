@@ -120,6 +120,39 @@ def test_training_and_validation_share_no_image(tmp_path):
     assert not train & validation
 
 
+@pytest.mark.parametrize("offset", [1e4, 1e8, -1e12])
+def test_pixels_far_from_zero_keep_their_digits(tmp_path, offset):
+    images = np.random.default_rng(0).normal(size=(40, 40, 6))
+    sets = []
+    for name, pixels in (("near", images), ("far", images + offset)):
+        scipy.io.savemat(tmp_path / f"{name}.mat", {"IMAGES": pixels})
+        sets.append(
+            load_patches(
+                str(tmp_path / f"{name}.mat"), patch_size=4, num_train=200, num_validation=50
+            )
+        )
+    near, far = sets
+    np.testing.assert_allclose(far.train, near.train, atol=1e-6 + 1e-15 * abs(offset))
+    np.testing.assert_allclose(far.validation, near.validation, atol=1e-6 + 1e-15 * abs(offset))
+    original = far.validation.astype(np.float64) * far.scale + far.mean
+    np.testing.assert_allclose(
+        far.normalisation.apply(original), far.validation, atol=1e-5 + 1e-15 * abs(offset)
+    )
+
+
+@pytest.mark.parametrize("size", [1e40, 1e200, 1e-30, 1e-200])
+def test_pixels_that_float32_does_not_hold_are_refused(tmp_path, size):
+    images = size * np.random.default_rng(0).normal(size=(40, 40, 6))
+    scipy.io.savemat(tmp_path / "I.mat", {"IMAGES": images})
+    with pytest.raises(UserError, match="scale them"):
+        load_patches(str(tmp_path / "I.mat"), patch_size=4, num_train=200, num_validation=50)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1, 1e8), (1e-12, 0), (1e12, 1e15)])
+def test_whitening_does_not_depend_on_the_unit_of_grey_levels(pink_image, factor, offset):
+    np.testing.assert_allclose(whiten(factor * pink_image + offset), whiten(pink_image), atol=1e-3)
+
+
 def test_the_split_balances_contrast():
     images = [scale * np.eye(8) for scale in (9, 1, 5, 3, 7, 2, 8, 4, 6, 10)]
     _, validation = split_by_image(images, 0.2)

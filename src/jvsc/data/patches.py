@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from jvsc.data.dataset import Dataset, standardise
+from jvsc.data.normalisation import FAR, normalisation_by
 from jvsc.data.paths import data_files, user_path
 from jvsc.data.whitening import as_grey, whiten
 from jvsc.errors import UserError
@@ -23,6 +24,8 @@ PLAIN_MODES = ("L", "RGB", "RGBA", "F")
 # Grey levels of more than a byte, as Pillow names them: of a PGM, a PNG, a TIFF of either order.
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 DEEP_WHITE = 65535
+# Squares of smaller numbers, and of the inverse's, leave float32's range.
+SMALLEST_SPREAD = 1e-18
 
 
 def _of_scikit_learn(name: str) -> np.ndarray:
@@ -140,6 +143,24 @@ def split_by_image(images: Images, validation_fraction: float) -> tuple[Images, 
     return train, [images[index] for index in sorted(chosen)]
 
 
+def far_offset(images: Images, path: str) -> float:
+    """Mean of all pixels where it is so far from zero that float32 loses digits; else zero.
+
+    Raises:
+      UserError: if float32 holds no such pixels, however far they are from their mean.
+    """
+    pixels = np.concatenate([image.ravel() for image in images])
+    with np.errstate(over="ignore"):
+        spread = float(np.ptp(pixels))
+    if spread and not SMALLEST_SPREAD < spread < 1 / SMALLEST_SPREAD:
+        raise UserError(
+            f"data.path={path}: pixels differ by {spread:.2g}, too little or too much for float32; "
+            "scale them"
+        )
+    mean = float(pixels.mean())
+    return mean if abs(mean) > FAR * float(pixels.std()) else 0.0
+
+
 def cut_patches(
     images: Images, size: int, count: int, random: np.random.Generator
 ) -> Float[np.ndarray, "N D"]:
@@ -216,12 +237,17 @@ def load_patches(
         raise UserError(f"data.path={path}: give a .mat file or a folder of images")
     else:
         images, name = mat_images(source), str(source)
+    origin = far_offset(images, path)
+    if origin:
+        images = [image - origin for image in images]
     train_images, validation_images = split_by_image(images, validation_fraction)
     random = np.random.default_rng(seed)
     train, validation, mean, scale = standardise(
         cut_patches(train_images, patch_size, num_train, random),
         cut_patches(validation_images, patch_size, num_validation, random),
     )
+    if origin:
+        mean, scale = normalisation_by(mean.astype(np.float64) + origin, scale)
     description = (
         f"{num_train:,} + {num_validation:,} whitened {patch_size}x{patch_size} patches of "
         f"{len(train_images)} + {len(validation_images)} {name}"

@@ -37,11 +37,10 @@ def whiten(image: Float[np.ndarray, "H W"], cutoff: float = CUTOFF) -> Float[np.
     frequency = np.hypot(
         np.arange(height)[:, None] / (2 * height), np.arange(width)[None, :] / (2 * width)
     )
+    # A flat image has only rounding noise, which must not be scaled up into a signal.
+    if np.ptp(image) <= 1e-12 * float(np.abs(image).max()):
+        return np.zeros_like(image)
     spectrum = dctn(image - image.mean()) * frequency * np.exp(-((frequency / cutoff) ** 4))
     filtered = np.asarray(idctn(spectrum))
     filtered = filtered - filtered.mean()
-    deviation = filtered.std()
-    # A flat image leaves only rounding noise, which must not be scaled up into a signal.
-    if deviation <= 1e-9 * max(1.0, float(np.abs(image).max())):
-        return np.zeros_like(filtered)
-    return filtered * (np.sqrt(VARIANCE) / deviation)
+    return filtered * (np.sqrt(VARIANCE) / filtered.std())

@@ -87,7 +87,7 @@ class TrainedModel:
         self.origin: Origin = origin
 
     def encode(self, data: Shaped[np.ndarray, "N D"], first: int = 0) -> Float[np.ndarray, "N K"]:
-        """The codes that an evaluation infers: the best of J draws (eq. 9), or a solver's.
+        """The codes that an evaluation infers (`Variational.infer`), or a solver's.
 
         The draws depend on a datum's place and on `eval.seed` alone, so the same call gives the
         same codes.
