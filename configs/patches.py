@@ -24,8 +24,8 @@ PAPER_SETTINGS = {
     "thresholded_laplacian_gamma": {"threshold": 0.25},
 }
 
-# Ordinary gradients are far below (78 at most, in the Gaussian's first epoch), so no number changes.
-# A rare draw of a wide posterior has one of 1e5 and more, and without a limit it ruins a training.
+# Ordinary gradients are far below (78 at most, in the Gaussian's first epoch): no number changes. A
+# rare draw of a wide posterior has one of 1e5 and more, which without a limit ruins a training.
 LIMITS = {"encoder.max_gradient_norm": 100.0, "generator.max_gradient_norm": 100.0}
 
 # A fortieth of the paper's steps, so the warm-up is shorter too.

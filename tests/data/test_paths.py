@@ -182,3 +182,18 @@ def test_data_that_are_cut_short_while_they_are_read_are_one_line(name, tmp_path
     for cut in (rows, part):
         with pytest.raises(UserError, match=rf"{name} was cut short while it was read"):
             cut[3000:3010]
+    with pytest.raises(UserError, match="cut short"):
+        rows.in_double(np.arange(3000, 3010))
+
+
+@pytest.mark.parametrize("kind", ["<f8", ">f4", "<i2", "<f2"])
+@pytest.mark.parametrize("fortran", [False, True])
+def test_rows_of_a_file_are_those_of_the_array(kind, fortran, tmp_path):
+    data = np.random.default_rng(0).integers(-99, 99, (50, 3, 2)).astype(kind)
+    np.save(tmp_path / "x.npy", np.asfortranarray(data) if fortran else data)
+    rows, _ = open_rows(tmp_path / "x.npy", "--input")
+    flat = data.reshape(50, 6).astype(np.float32)
+    for chosen in (np.array([7, 8, 9, 3, 3, 49, 0]), np.arange(50), np.array([], int)):
+        np.testing.assert_array_equal(rows[chosen], flat[chosen])
+    part = rows.part(10, 40).part(5, 20)
+    np.testing.assert_array_equal(part[2:9], flat[15:30][2:9])

@@ -1,9 +1,11 @@
-"""Rows of numbers in files, one or a folder of shards, mapped into memory where they can be."""
+"""Rows of numbers in files, one or a folder of shards, read as they are needed."""
 
 import json
 import math
-import mmap
+import os
+import weakref
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,79 @@ _SAFETENSORS_TYPES = {
 }
 
 
+class StoredRows:
+    """Rows of a file, read when they are asked for.
+
+    They are not mapped into memory: a file that is cut short meanwhile is one line then, where a
+    mapping would end the process.
+
+    Attributes:
+      shape: (N, D).
+      dtype: of the numbers in the file.
+    """
+
+    def __init__(self, file: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, int]):
+        """Opens a file.
+
+        Args:
+          file: holds the rows one after the other.
+          dtype: of their numbers.
+          offset: where the first row begins, in bytes.
+          shape: (N, D).
+        """
+        self._file = file
+        self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._opened_by: StoredRows | None = None
+        self._offset = offset
+        self.shape: tuple[int, int] = shape
+        self.dtype: np.dtype[Any] = dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def between(self, start: int, stop: int) -> "StoredRows":
+        """The rows `start` to `stop`, not read yet."""
+        part = copy(self)
+        part._opened_by = self  # or the file would be closed
+        part._offset += start * self._row_bytes
+        part.shape = (min(stop, len(self)) - start, self.shape[1])
+        return part
+
+    def __getitem__(self, chosen: Integer[np.ndarray, " M"]) -> Shaped[np.ndarray, "M D"]:
+        found, size = np.empty((len(chosen), self.shape[1]), self.dtype), self._row_bytes
+        buffer = found.view(np.uint8).reshape(-1).data
+        # Rows that follow one another are read at once.
+        begins = np.flatnonzero(np.diff(chosen, prepend=-2) != 1)
+        places = (self._offset + chosen[begins].astype(np.int64) * size).tolist()
+        limits = [*(begins * size).tolist(), len(buffer)]
+        for number, place in enumerate(places):
+            self._read(buffer[limits[number] : limits[number + 1]], place)
+        return found
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.shape[1] * self.dtype.itemsize
+
+    def _read(self, buffer: memoryview, place: int) -> None:
+        """Fills a buffer from a place of the file on.
+
+        Raises:
+          UserError: if the file ends before.
+        """
+        while buffer:
+            count = os.preadv(self._descriptor, [buffer], place)
+            if not count:
+                raise UserError(
+                    f"{self._file} was cut short while it was read; restore it and start again"
+                )
+            buffer, place = buffer[count:], place + count
+
+
+# In memory, or in a file.
+Part = np.ndarray | StoredRows
+
+
 class Rows:
     """N rows of D numbers that lie in several arrays, read when they are asked for.
 
@@ -42,13 +117,13 @@ class Rows:
 
     def __init__(
         self,
-        parts: Sequence[Shaped[np.ndarray, "_ D"]],
+        parts: Sequence[Part],
         normalisation: Normalisation | None = None,
     ):
         """Joins arrays of the same width.
 
         Args:
-          parts: may be memory-mapped.
+          parts: [_, D] each.
           normalisation: applied to what is read.
         """
         self._parts = list(parts)
@@ -79,7 +154,7 @@ class Rows:
     def in_double(self, chosen: Integer[np.ndarray, " M"]) -> Float[np.ndarray, "M D"]:
         """Rows as they are stored, not normalised, in float64."""
 
-        def read(part: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        def read(part: Part, chosen: np.ndarray) -> np.ndarray:
             return part[chosen].astype(np.float64)
 
         return self._gather(chosen, read, np.dtype(np.float64))
@@ -96,10 +171,7 @@ class Rows:
             found[here] = read(part, chosen[here] - (self._ends[index] - len(part)))
         return found
 
-    def _read(
-        self, part: Shaped[np.ndarray, "_ D"], chosen: Integer[np.ndarray, " M"]
-    ) -> Shaped[np.ndarray, "M D"]:
-        ensure_whole(part)
+    def _read(self, part: Part, chosen: Integer[np.ndarray, " M"]) -> Shaped[np.ndarray, "M D"]:
         rows = part[chosen]
         if self._normalisation is None:
             return rows.astype(self.dtype)
@@ -113,33 +185,15 @@ class Rows:
         """The original rows `start` to `stop`, to be normalised when they are read."""
         begins = self._ends - [len(part) for part in self._parts]
         inside = [
-            part[max(start - begin, 0) : stop - begin]
+            _between(part, int(max(start - begin, 0)), int(stop - begin))
             for part, begin, end in zip(self._parts, begins, self._ends, strict=True)
             if begin < stop and end > start
         ]
         return Rows(inside, normalisation)
 
 
-def ensure_whole(part: np.ndarray) -> None:
-    """Looks whether the file that an array is mapped from is still as long as it was.
-
-    What is no longer there cannot be read: the system would end the process.
-
-    Raises:
-      UserError: if it was cut short, or is gone.
-    """
-    mapped: Any = part
-    while mapped is not None and not isinstance(mapped, mmap.mmap):
-        mapped = getattr(mapped, "base", None)
-    if mapped is None:
-        return
-    try:
-        whole = mapped.size() >= len(mapped)
-    except OSError:
-        return  # a system that does not tell
-    if not whole:
-        name = getattr(part, "filename", None) or "the data's file"
-        raise UserError(f"{name} was cut short while it was read; restore it and start again")
+def _between(part: Part, start: int, stop: int) -> Part:
+    return part.between(start, stop) if isinstance(part, StoredRows) else part[start:stop]
 
 
 def open_rows(
@@ -148,7 +202,7 @@ def open_rows(
     """Opens the arrays of a file, or of every file of a folder in natural order, as rows.
 
     An array of more than two axes counts as rows of its other axes' product. A .npz is read
-    whole; .npy and .safetensors are mapped into memory.
+    whole, and a .npy in Fortran's order; of others the rows that are asked for.
 
     Args:
       path: a .npy, .npz or .safetensors file, or a folder of such.
@@ -214,7 +268,7 @@ def _safetensors(file: Path) -> list[np.ndarray]:
     return found
 
 
-def _as_rows(array: np.ndarray, file: Path) -> Shaped[np.ndarray, "_ D"]:
+def _as_rows(array: np.ndarray, file: Path) -> Part:
     if array.ndim < 2:
         raise UserError(f"{file} holds an array of {array.ndim} axes; give one [N, D]")
     if array.dtype.kind == "V" and array.dtype != jnp.bfloat16:
@@ -224,4 +278,7 @@ def _as_rows(array: np.ndarray, file: Path) -> Shaped[np.ndarray, "_ D"]:
         )
     if array.dtype.kind not in "fiu" and array.dtype != jnp.bfloat16:
         raise UserError(f"{file} holds {array.dtype}, not real numbers; give another")
-    return array.reshape(len(array), math.prod(array.shape[1:]))
+    shape = len(array), math.prod(array.shape[1:])
+    if isinstance(array, np.memmap) and array.flags.c_contiguous:
+        return StoredRows(file, array.dtype, array.offset, shape)
+    return np.array(array).reshape(shape)
