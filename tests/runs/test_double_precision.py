@@ -12,7 +12,8 @@ from jvsc.metrics import gradient_snr
 from jvsc.model.posteriors import Annealing
 from jvsc.runs.factories import build_model, build_optimizer
 from jvsc.runs.train import train
-from jvsc.training.state import init_states
+from jvsc.training.batches import mirror
+from jvsc.training.state import init_states, with_atoms_of_data
 
 METHODS = ("fista", "thresholded_laplacian", "spike_and_slab", "topk", "jump_relu")
 
@@ -90,3 +91,31 @@ def test_a_run_with_double_precision_is_that_without_and_either_loads(method, tm
             crossed = load(tmp_path / f"{name}_exported").encode_normalised(data)
             assert crossed.dtype == np.float32
     np.testing.assert_allclose(crossed, codes, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_data", [7, 500])
+def test_atoms_that_begin_as_data_do_not_depend_on_double_precision(num_data):
+    config = config_of("fista")
+    data = np.random.default_rng(0).normal(size=(num_data, 16)).astype(np.float32)
+
+    def start():
+        model = build_model(config, 16)
+        states = init_states((0, 1), model, build_optimizer(config, config.steps_per_epoch))
+        return np.asarray(with_atoms_of_data(states, data, 24).parameters.generator)
+
+    single = start()
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(start(), single, rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_images_are_mirrored_in_double_precision():
+    images = np.arange(200 * 12, dtype=np.uint8).reshape(200, 12)
+
+    def mirrored():
+        keys = jax.random.split(jax.random.key(0), 200)
+        return np.asarray(mirror(jnp.asarray(images), keys, (3, 4)))
+
+    single = mirrored()
+    assert (single != images).any()
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(mirrored(), single)

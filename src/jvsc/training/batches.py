@@ -22,7 +22,8 @@ def mirror(
       shape: an image's (H, W, ...).
     """
     images = data.reshape(-1, *shape)
-    mirrored = jax.vmap(jax.random.bernoulli)(keys)
+    # Of a type, so that with double precision the same are mirrored.
+    mirrored = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32) < 0.5)(keys)
     chosen = mirrored.reshape((-1,) + (1,) * len(shape))
     return jnp.where(chosen, jnp.flip(images, axis=2), images).reshape(data.shape)
 

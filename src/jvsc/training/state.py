@@ -78,9 +78,10 @@ def with_atoms_of_data(
     """
 
     def atoms_of(key: Key[Array, ""], atoms: Float[Array, "K D"]) -> Float[Array, "K D"]:
-        chosen = jax.random.choice(
-            jax.random.fold_in(key, _ATOMS), len(data), (num_latents,), len(data) < num_latents
-        )
+        with jax.enable_x64(False):
+            chosen = jax.random.choice(
+                jax.random.fold_in(key, _ATOMS), len(data), (num_latents,), len(data) < num_latents
+            )
         rows = jnp.asarray(np.asarray(data[np.asarray(chosen)]), atoms.dtype)
         norms = jnp.linalg.norm(rows, axis=1, keepdims=True)
         # A datum of zeros, and one drawn twice, would be no atom of its own.
