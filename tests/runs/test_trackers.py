@@ -1,6 +1,7 @@
 """Trackers of a run's numbers: each is told every epoch once, and a run that goes on is one run."""
 
 import json
+from typing import ClassVar
 
 import pytest
 from models import small_config
@@ -10,8 +11,8 @@ import jvsc.errors
 from jvsc.errors import UserError
 from jvsc.runs import trackers
 from jvsc.runs.logs import open_log
-from jvsc.runs.train import train
 from jvsc.runs.trackers import TrackerKind
+from jvsc.runs.train import train
 
 ROW = {"loss": [2.0, 3.0], "nonzero_fraction": [0.5, 0.25], "steps_per_second": 3.0}
 
@@ -19,7 +20,7 @@ ROW = {"loss": [2.0, 3.0], "nonzero_fraction": [0.5, 0.25], "steps_per_second": 
 class Recorder:
     """Keeps what it is told."""
 
-    opened: list["Recorder"] = []
+    opened: ClassVar[list["Recorder"]] = []
 
     def __init__(self, opening):
         self.opening = opening

@@ -44,30 +44,33 @@ def lasso(
     max_iterations: int = 1000,
     initial_codes: Shaped[ArrayLike, "..."] | None = None,
 ) -> LassoSolution:
-    """Minimises 0.5 ||x - s A||^2 + penalty ||s||_1 for every row x of `data` (eq. 10), on the CPU.
+    """Minimises 0.5 ||x - s A||^2 + sum_k penalty_k |s_k| for every row x of `data` (eq. 10).
 
-    A few steps of ADMM (Boyd et al. 2011) for many data at once find nearly all signs of the
-    codes, which corrected (the primal and dual active set, Hintermueller et al. 2002) give the
-    codes. Where they do not, and where data are few or atoms many, coordinate descent (Friedman et
-    al. 2010) with Newton steps on the non-zeros (Lee et al. 2006). Needs the extra `numba`; `fista`
-    solves the same problem on any device and within a compiled function. While it runs the
-    process's BLAS has one thread; calls of several Python threads take turns. The first call on a
-    machine compiles for about twenty seconds, once for each of float32 and float64; that is kept.
+    On a CPU. The atoms that correlate most with a datum's residual enter its working set, on which
+    coordinate descent (Friedman et al. 2010) and Newton steps on the non-zeros (Lee et al. 2006)
+    solve a small problem. Where a working set takes in many of a dictionary's few atoms, a few
+    steps of ADMM for many data at once (Boyd et al. 2011) find the codes' signs, which corrected
+    (the primal and dual active set, Hintermueller et al. 2002) give the codes. Needs the extra
+    `numba`; `fista` solves the same problem on any device and within a compiled function. While it
+    runs the process's BLAS has one thread; calls of several Python threads take turns. The first
+    call on a machine compiles for about half a minute, once for each of float32 and float64; that
+    is kept. A datum's codes do not depend on the others or on the number of threads.
 
     Args:
       data: one datum a row, of any real type and size. Solved in float64 where any array has it,
         else in float32, in units of data and dictionary as in `fista`.
       dictionary: one atom a row, of any norm.
-      penalty: lambda > 0, one number or one a datum ([N] or [N, 1]); infinity gives zeros.
+      penalty: lambda > 0: one number, one a datum ([N] or [N, 1]), one an atom ([1, K]) or one for
+        each code ([N, K]). Infinity gives zeros: an atom that a datum may not use.
+      positive: whether no code may be negative; the start's negative ones then count as zeros.
       tolerance: relative duality gap to reach. In float32 1e-7 ||x|| ||a|| / penalty is reached
         where that is more, for no gap is known more closely.
-      max_iterations: where coordinate descent stops a datum that has not reached it, as its gap
-        tells. The first few are of larger penalties.
+      max_iterations: steps after which a datum that has not reached it is left, as its gap tells.
       initial_codes: where to start; zeros by default.
 
     Returns:
       As `fista`, in NumPy arrays: codes with exact zeros, the duality gap of each datum, and its
-      iterations of coordinate descent, none where the signs gave the codes.
+      steps, each of which solves the problem on a working set; none where the signs gave the codes.
 
     Raises:
       UserError: if data and dictionary do not fit, are not real numbers or hold NaN or infinity

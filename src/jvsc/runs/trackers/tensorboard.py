@@ -17,7 +17,7 @@ class TensorBoard:
         self._folder, self._first_epoch = opening.workdir / FOLDER, opening.first_epoch
         self._events: Any = None
 
-    def _open(self) -> None:
+    def _open(self) -> Any:
         """Opens a new file of events, which replace those of the first epoch and later ones."""
         # Brings in PyTorch where there is one: not before the first step.
         from tensorboardX.event_file_writer import EventsWriter
@@ -26,6 +26,7 @@ class TensorBoard:
         self._folder.mkdir(exist_ok=True)
         self._events = EventsWriter(str(self._folder / "events"))
         self._write(self._first_epoch, session_log=SessionLog(status=SessionLog.START))
+        return self._events
 
     def _write(self, epoch: int, **content: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
@@ -34,13 +35,12 @@ class TensorBoard:
 
     def add(self, numbers: Mapping[str, float], epoch: int) -> None:
         """Writes numbers, and puts them on the disk."""
-        if self._events is None:
-            self._open()
+        events = self._events or self._open()
         from tensorboardX.summary import scalar
 
         for name, number in numbers.items():
             self._write(epoch, summary=scalar(name, number))
-        self._events.flush()
+        events.flush()
 
     def close(self) -> None:
         """Closes the file."""
