@@ -24,7 +24,9 @@ import jvsc
 UNCHECKED = (
     "jvsc.kernels.nonzero_draws",
     "jvsc.reproduce",
+    "jvsc.kernels.atoms",
     "jvsc.kernels.lasso",
+    "jvsc.kernels.omp",
     "jvsc.kernels.compiled",
 )
 

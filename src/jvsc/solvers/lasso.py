@@ -1,10 +1,13 @@
 """The lasso for many data that share a dictionary, by whatever is fastest where they are."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Shaped
@@ -27,11 +30,13 @@ WEIGHT = 0.4
 MOST_ATOMS_TO_SPLIT = 512
 # Data are solved by splitting whose working set is more than this share of the atoms.
 LIMIT_SHARE = 0.2
+# They must be this share of the atoms in number, for the splitting's matrix costs an inversion.
+SPLITTING_PAYS = 4
 # With more atoms the Gram matrix takes longer, and more memory, than the parts that are needed.
 MOST_ATOMS_WITH_GRAM = 1024
 SMALLEST_CHUNK, LARGEST_CHUNK, CHUNKS_A_THREAD = 16, 256, 4
 
-_one_at_a_time = threading.Lock()
+_one_at_a_time = threading.RLock()
 
 
 def lasso(
@@ -54,7 +59,8 @@ def lasso(
     `numba`; `fista` solves the same problem on any device and within a compiled function. While it
     runs the process's BLAS has one thread; calls of several Python threads take turns. The first
     call on a machine compiles for about half a minute, once for each of float32 and float64; that
-    is kept. A datum's codes do not depend on the others or on the number of threads.
+    is kept. A datum's codes do not depend on the number of threads, nor, to the tolerance, on the
+    other data.
 
     Args:
       data: one datum a row, of any real type and size. Solved in float64 where any array has it,
@@ -134,9 +140,7 @@ def _solve(
     # No gap is known more closely than its correlations are.
     known = limits.eps * np.sqrt(energies) * np.sqrt(norms.max()) / least
     tolerances = np.minimum(np.maximum(tolerance, known), limits.max)
-    # Each of Numba's threads takes products of its own. The limit is the process's: a caller in
-    # another thread waits, lest the one that ends last leaves it as it found it, limited.
-    with _one_at_a_time, kernels.one_blas_thread():
+    with single_blas_thread():
         few_atoms = len(dictionary) <= MOST_ATOMS_WITH_GRAM
         gram = dictionary @ dictionary.T if few_atoms else np.empty((0, 0), dtype)
         problem = (
@@ -157,13 +161,31 @@ def _solve(
             limit = int(LIMIT_SHARE * len(dictionary))
             late = work(listed, limit, max_iterations, kernels.chunk(len(listed)), gaps, iterations)
             listed = listed[late]
-            if len(listed):
+            if SPLITTING_PAYS * len(listed) >= len(dictionary):
                 shifted = gram.astype(np.float64) + weight * np.eye(len(gram))
                 inverse = (kernels.relaxation * np.linalg.inv(shifted)).astype(dtype)
                 chunk = min(kernels.chunk(len(listed)), LARGEST_CHUNK)
                 kernels.split_all(problem, (inverse, dtype(weight)), listed, chunk)
         work(listed, len(dictionary), max_iterations, kernels.chunk(len(listed)), gaps, iterations)
     return gaps, iterations
+
+
+@contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """Within it each of Numba's threads takes products of matrices of its own.
+
+    The limit is the process's: a caller in another thread waits, lest the one that ends last leaves
+    it as it found it, limited.
+    """
+    with _one_at_a_time, _kernels().pools.limit(limits=1, user_api="blas"):
+        yield
+
+
+def is_available() -> bool:
+    """Whether JAX computes on a CPU and Numba is installed, so that `lasso` is the fastest."""
+    return jax.default_backend() == "cpu" and all(
+        find_spec(name) is not None for name in ("numba", "threadpoolctl")
+    )
 
 
 class _Kernels(NamedTuple):
@@ -178,10 +200,6 @@ class _Kernels(NamedTuple):
     def chunk(self, num_data: int) -> int:
         """Data of one task, of which each thread has several."""
         return max(num_data // (CHUNKS_A_THREAD * self.threads()), SMALLEST_CHUNK)
-
-    def one_blas_thread(self) -> Any:
-        """Within it products of matrices take one thread each."""
-        return self.pools.limit(limits=1, user_api="blas")
 
 
 @lru_cache(maxsize=1)

@@ -21,6 +21,7 @@ from jvsc.runs.config import Config
 from jvsc.runs.factories import build_model, build_optimizer
 from jvsc.runs.factories.optimizers import build_encoder_optimizer
 from jvsc.solvers import fista
+from jvsc.solvers.online_dictionary import DictionaryMoments
 from jvsc.sparse_coder.settings import START_SHARE, Plan
 from jvsc.sparse_coder.tracking import (
     Adjust,
@@ -82,7 +83,9 @@ def _make_coder(plan: Plan, num_features: int) -> Coder:
     config = plan.config
     model = tracked_model(plan, num_features)
     optimizer = build_optimizer(config, config.steps_per_epoch)
-    if plan.keeps_dictionary:
+    if plan.learns_online:
+        optimizer = moments_in_place_of_gradients()
+    elif plan.keeps_dictionary:
         trained = build_encoder_optimizer(config, config.steps_per_epoch)
         optimizer = optax.partition(
             {"trained": trained, "kept": optax.set_to_zero()}, Parameters("trained", "kept")
@@ -101,6 +104,20 @@ def _make_coder(plan: Plan, num_features: int) -> Coder:
         codes=codes,
         probability=probability,
     )
+
+
+def moments_in_place_of_gradients() -> optax.GradientTransformation:
+    """What a training state holds of an optimiser: the moments of codes and data."""
+
+    def init(parameters: Any) -> DictionaryMoments:
+        atoms = parameters.generator
+        codes = jnp.zeros((len(atoms), len(atoms)), jnp.float32)
+        return DictionaryMoments(codes, jnp.zeros_like(atoms), jnp.float32(0))
+
+    def update(*_: Any) -> Any:
+        raise NotImplementedError("an online dictionary makes no gradient steps")
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
 
 def tracked_model(plan: Plan, num_features: int) -> SolverCoded | Variational | SparseAutoencoder:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from jvsc.errors import UserError
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.solver_coded import SolverCoded
+from jvsc.solvers.online_dictionary import solve_lasso
 from jvsc.sparse_coder.coder import Coder, make_coder
 from jvsc.sparse_coder.refining import highest_penalty, lasso_codes, penalty_for, refinement
 from jvsc.sparse_coder.settings import Plan
@@ -33,6 +34,7 @@ class Learned(NamedTuple):
       statistics: their own.
       seed: of the draws.
       positive: whether the lasso's codes may not be negative.
+      online: whether they are solved by whatever is fastest here.
     """
 
     coder: Coder
@@ -40,6 +42,7 @@ class Learned(NamedTuple):
     statistics: Statistics
     seed: int
     positive: bool = False
+    online: bool = False
 
     @property
     def dictionary(self) -> Any:
@@ -69,10 +72,11 @@ class Learned(NamedTuple):
         start: Float[Array, "B K"] | None,
         penalty: float,
         steps: int,
-    ) -> Float[Array, "B K"]:
+    ) -> Float[Array, "B K"] | Float[np.ndarray, "B K"]:
         """The lasso's codes, or those of an encoder after so many steps of refinement."""
         if start is None:
-            return lasso_codes(rows, self.dictionary, penalty, self.positive)
+            solve = solve_lasso if self.online else lasso_codes
+            return solve(rows, np.asarray(self.dictionary), penalty, self.positive)
         refine = refinement(self.coder.model)
         return refine(rows, self.dictionary, start, penalty, steps)
 
@@ -89,7 +93,7 @@ def learned(plan: Plan, state: TrainState, num_features: int, seed: int) -> Lear
     """Programs and variables of a state with a leading axis of one."""
     first = partial(jax.tree.map, lambda leaf: leaf[0])
     coder = make_coder(plan, num_features)
-    return Learned(coder, first(state.parameters), first(state.statistics), seed, plan.positive)
+    return Learned(coder, first(state.parameters), first(state.statistics), seed, *plan[-2:])
 
 
 def codes_of(
@@ -138,7 +142,7 @@ def calibrated_penalty(
     highest = highest_penalty(what.coder.model, what.statistics, correlation, part.shape[1])
     start: Any = None if what.is_solved else what.encode(part)
 
-    def share(codes: Float[Array, "B K"]) -> float:
+    def share(codes: Float[Array, "B K"] | Float[np.ndarray, "B K"]) -> float:
         return float(np.mean(np.asarray(codes)[:count] != 0))
 
     return penalty_for(

@@ -27,7 +27,9 @@ from jvsc.sparse_coder.fitting import (
 )
 from jvsc.sparse_coder.learning import LearningCoder
 from jvsc.sparse_coder.settings import (
+    ONLINE,
     EncoderName,
+    batch_of,
     make_plan,
     usable_batch_size,
 )
@@ -40,6 +42,8 @@ from jvsc.sparse_coder.standardised_rows import (
 
 # Without `max_iter` a fit takes about so many steps, but at most so many passes over the data.
 DEFAULT_STEPS = 3000
+# Of method="lasso", whose steps go much further.
+ONLINE_STEPS, ONLINE_PASSES = 600, 100
 MOST_PASSES = 200
 
 
@@ -59,8 +63,9 @@ class SparseCoder(LearningCoder):
     Args:
       n_components: K, atoms of the dictionary.
       method: a name of `jvsc.model.methods.METHODS`. "inferred_threshold", the default, gives the
-        best codes, without a draw; others are the paper's, "fista", with which the dictionary is
-        learnt with the lasso's codes and `transform` solves the lasso, and sparse autoencoders:
+        best codes, without a draw; "lasso" learns a dictionary for the lasso's codes online (Mairal
+        et al. 2010) and `transform` solves the lasso; others are the paper's, "fista", which learns
+        for the lasso's codes by gradient steps as the paper does, and sparse autoencoders:
         "topk", "batch_topk", "matryoshka", "jump_relu" and "relu_l1".
       sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training; data that
         the fit has not seen may take somewhat more. With None, for "inferred_threshold" alone, the
@@ -77,16 +82,16 @@ class SparseCoder(LearningCoder):
         reconstruct more, and too little lets training diverge. At 1 the divergence holds a latent's
         size as firmly as a residual of unit variance pulls at it.
       max_iter: passes of `fit` over the data; by default as many as make about 3,000 steps, at
-        most 200.
-      batch_size: data a step; less where there are fewer.
+        most 200; "lasso" makes about 600, in at most 100 passes.
+      batch_size: data a step, "lasso" taking four of them at once; less where there are fewer.
       encoder: the network that infers a posterior: "unrolled", steps of inference that read the
         dictionary; "mlp", dense layers; "linear", one of them; or, for "inferred_threshold",
         "message_passing", inference without parameters. None takes the method's usual one.
       dictionary: atoms [K, D] in the data's units, of any norms, to code by, as scikit-learn's
         SparseCoder does: they stay, `n_components` does not count, the data are not centred, and a
-        fit trains the encoder alone ("fista" makes no pass).
+        fit trains the encoder alone ("lasso" and "fista" make no pass).
       dict_init: atoms [n_components, D] in whose directions the dictionary begins.
-      positive_code: whether the lasso's codes ("fista") may not be negative; a sparse
+      positive_code: whether the lasso's codes ("lasso", "fista") may not be negative; a sparse
         autoencoder's never are.
       sparse_output: whether `transform` returns a SciPy CSR array.
       random_state: seed of the start, the order and the draws, or a NumPy `RandomState`.
@@ -109,7 +114,7 @@ class SparseCoder(LearningCoder):
       loss_curve_: what training descends, the mean of each pass.
       n_steps_: gradient steps, of all calls of `partial_fit` together.
       n_features_in_: D.
-      penalty_: of `refine_steps`, or of method="fista"; in units of the scaled data.
+      penalty_: of `refine_steps`, or of "lasso" and "fista"; in units of the scaled data.
 
     Source: Fallah & Rozell (2022), Variational Sparse Coding with Learned Thresholding.
     """
@@ -187,14 +192,17 @@ class SparseCoder(LearningCoder):
         _, self.mean_, _, self.scale_ = found
         warn_of_dominant_rows(data, self.mean_, self.scale_)
         rows = StandardisedRows(data, self.mean_, self.scale_, order)
-        batch = usable_batch_size(settings.batch_size, len(rows))
+        batch = usable_batch_size(batch_of(settings), len(rows))
         steps = len(rows) // batch
-        passes = settings.max_iter or min(math.ceil(DEFAULT_STEPS / steps), MOST_PASSES)
+        usual, most = DEFAULT_STEPS, MOST_PASSES
+        if settings.method == ONLINE:
+            usual, most = ONLINE_STEPS, ONLINE_PASSES
+        passes = settings.max_iter or min(math.ceil(usual / steps), most)
         plan = make_plan(settings, data.shape[1], batch, steps, passes)
         plan = plan._replace(keeps_dictionary=given is not None)
         coder = make_coder(plan, data.shape[1])
         state = self._begun(coder, given, settings.n_components, data.shape[1])
-        if given is not None and settings.method == "fista":
+        if given is not None and settings.method in ("fista", ONLINE):
             passes = 0
         with shown_passes(settings.verbose, passes) as show:
             watch = Watch(
@@ -235,7 +243,7 @@ class SparseCoder(LearningCoder):
             begins = not hasattr(self, "components_")
             data = self._check(X, reset=begins)
             count = data.shape[0]
-            batch = usable_batch_size(settings.batch_size, count)
+            batch = usable_batch_size(batch_of(settings), count)
             plan = make_plan(settings, data.shape[1], batch)
             coder = make_coder(plan, data.shape[1])
             if begins:

@@ -124,14 +124,14 @@ def run_passes(
         state, metrics = feed.run_epoch(state)
         losses.append(metrics.loss)
         if watch.sees:
-            patience, ends = _watched(watch, number, state, metrics, patience)
+            patience, ends = watched(watch, number, state, metrics, patience)
             if ends:
                 break
     # Read when all is done: a pass does not wait for the numbers of the one before.
     return state, [float(np.mean(np.asarray(loss, np.float64))) for loss in losses]
 
 
-def _watched(
+def watched(
     watch: Watch, number: int, state: TrainState, metrics: StepMetrics, patience: Patience
 ) -> tuple[Patience, bool]:
     """What is to be known after a pass, and whether the fit ends with it."""

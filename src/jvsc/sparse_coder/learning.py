@@ -20,6 +20,7 @@ from jvsc.sparse_coder.coding import (
     learned,
 )
 from jvsc.sparse_coder.fitting import Watch, run_passes
+from jvsc.sparse_coder.online import rescaled_online, run_online_passes
 from jvsc.sparse_coder.rescaling import rescaled
 from jvsc.sparse_coder.settings import Plan
 from jvsc.sparse_coder.standardised_rows import Data, Moments, StandardisedRows, moments
@@ -44,6 +45,7 @@ class LearningCoder(CoderBase):
     _state: TrainState
 
     dictionary: Any
+    dict_init: Any
     kl_weight: float
     sparsity: float | None
     refine_steps: int
@@ -82,6 +84,8 @@ class LearningCoder(CoderBase):
         self._moments = now = moments(data, before)
         if before.is_constant:  # nothing was learned yet
             return self._state
+        if plan.learns_online:
+            return rescaled_online(self._state, before.scale / now.scale)
         shift = (before.mean - now.mean) / now.scale
         return rescaled(plan, self._state, before.scale / now.scale, shift)
 
@@ -98,7 +102,11 @@ class LearningCoder(CoderBase):
         watch: Watch,
     ) -> list[float]:
         """Runs the passes and keeps what they give; returns the loss of each."""
-        state, losses = run_passes(plan, coder, state, rows, passes, watch)
+        if plan.learns_online:
+            given = self.dictionary is not None or self.dict_init is not None
+            state, losses = run_online_passes(plan, state, rows, passes, watch, given)
+        else:
+            state, losses = run_passes(plan, coder, state, rows, passes, watch)
         components = components_of(state, self.scale_, rows.data.dtype)
         if losses and not (math.isfinite(losses[-1]) and np.isfinite(components).all()):
             raise DivergenceError(

@@ -19,6 +19,9 @@ AUTOENCODER_RATE, DEAD_STEPS = 3e-3, 250
 # JumpReLU's, for data of mean squared norm 1: wide enough that a fit's few thousand steps move its
 # thresholds.
 BANDWIDTH = 0.1
+# The method of online dictionary learning, which takes so many batches a step: a pass over all
+# atoms is the same for any number of data.
+ONLINE, ONLINE_BATCHES = "lasso", 4
 EncoderName = Literal["mlp", "linear", "unrolled", "message_passing"]
 # The prior's share of non-zeros at the start, where none is wanted.
 FIRST_SPARSITY = 0.05
@@ -59,12 +62,14 @@ class Plan(NamedTuple):
       sparsity: share of non-zeros that a controller holds; None where there is none.
       keeps_dictionary: whether the encoder alone is trained.
       positive: whether the lasso's codes may not be negative.
+      learns_online: whether the dictionary is made of codes' moments, not by gradient steps.
     """
 
     config: Config
     sparsity: float | None
     keeps_dictionary: bool = False
     positive: bool = False
+    learns_online: bool = False
 
 
 def make_plan(
@@ -79,6 +84,9 @@ def make_plan(
     Raises:
       UserError: for a parameter that does not apply to the method.
     """
+    learns_online = settings.method == ONLINE
+    if learns_online:
+        settings = settings.model_copy(update={"method": "fista"})
     check_memory(settings, num_features, batch_size)
     method = METHODS[settings.method]
     finds_prior = isinstance(method, VariationalMethod) and method.finds_prior
@@ -115,7 +123,12 @@ def make_plan(
         special = _explaining_settings(settings, num_features, online)
     else:
         special = _drawn_or_solved_settings(settings, num_features, num_epochs)
-    return Plan(make_config(common | special), settings.sparsity, positive=settings.positive_code)
+    return Plan(
+        make_config(common | special),
+        settings.sparsity,
+        positive=settings.positive_code,
+        learns_online=learns_online,
+    )
 
 
 def _hidden(num_features: int) -> tuple[int, ...]:
@@ -254,3 +267,8 @@ def usable_batch_size(wanted: int, num_data: int) -> int:
     A remainder waits for its turn in the next epoch, and few sizes have to be compiled.
     """
     return wanted if num_data >= wanted else 1 << (num_data.bit_length() - 1)
+
+
+def batch_of(settings: CoderSettings) -> int:
+    """Data of a step, where there are enough."""
+    return settings.batch_size * (ONLINE_BATCHES if settings.method == ONLINE else 1)

@@ -19,7 +19,7 @@ from jvsc.runs.config import make_config
 from jvsc.runs.model_files import leaves_like, name_leaves, new_folder, read_arrays, short_reason
 from jvsc.runs.stored import UnreadableError, stored_json
 from jvsc.sparse_coder.coder import make_coder
-from jvsc.sparse_coder.settings import Plan
+from jvsc.sparse_coder.settings import ONLINE, Plan
 from jvsc.sparse_coder.standardised_rows import Moments
 from jvsc.training.state import TrainState
 
@@ -119,7 +119,13 @@ def load_coder(kind: Any, folder: Path) -> Any:
         coder: Any = kind(**record["parameters"], **given)
         coder._settings()
         keeps = coder.dictionary is not None
-        plan = Plan(make_config(record["config"]), record["sparsity"], keeps, coder.positive_code)
+        plan = Plan(
+            make_config(record["config"]),
+            record["sparsity"],
+            keeps,
+            coder.positive_code,
+            coder.method == ONLINE,
+        )
     except (TypeError, UserError) as error:
         raise UserError(f"{file} cannot be read ({short_reason(error)}); {REMEDY}") from None
     width = record["n_features_in_"]

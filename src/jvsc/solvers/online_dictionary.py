@@ -1,0 +1,198 @@
+"""Online dictionary learning: the lasso's codes of a batch, then every atom in closed form."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jvsc.errors import UserError
+from jvsc.solvers.fista import fista
+from jvsc.solvers.lasso import is_available, lasso, single_blas_thread
+from jvsc.solvers.problem import as_real, check_shapes
+
+# Of the codes that a dictionary is learned by; those that users get are better.
+TOLERANCE = 1e-3
+# How fast batches are forgotten: batch i of t counts (i / t)^FORGETTING (Mairal et al. 2010).
+FORGETTING = 5.0
+# A step of the penalty's logarithm for each unit of log(share / wanted share).
+PENALTY_STEP = 0.3
+# Atoms whose codes' energy is less than this share of the mean one are begun again.
+UNUSED = 1e-6
+
+
+class DictionaryMoments(NamedTuple):
+    """What is known of all batches so far, weighed down as they grow old.
+
+    Attributes:
+      codes: sum of s s^T, [K, K].
+      cross: sum of s x^T, [K, D].
+      num_batches: t.
+    """
+
+    codes: Float[np.ndarray, "K K"]
+    cross: Float[np.ndarray, "K D"]
+    num_batches: float
+
+    @classmethod
+    def empty(cls, num_atoms: int, num_features: int) -> "DictionaryMoments":
+        """Before the first batch."""
+        kind = np.float32
+        return cls(
+            np.zeros((num_atoms, num_atoms), kind), np.zeros((num_atoms, num_features), kind), 0
+        )
+
+
+def solve_lasso(
+    data: Float[np.ndarray, "N D"],
+    dictionary: Float[np.ndarray, "K D"],
+    penalty: float,
+    positive: bool = False,
+    tolerance: float = 1e-4,
+) -> Float[np.ndarray, "N K"]:
+    """The lasso's codes by the fastest solver at hand: `lasso`, or `fista` where it cannot be.
+
+    That is on an accelerator, and where Numba is not installed.
+    """
+    solve: Any = lasso if is_available() else fista
+    return np.asarray(
+        solve(data, dictionary, penalty, positive=positive, tolerance=tolerance).codes
+    )
+
+
+def online_step(
+    dictionary: Float[np.ndarray, "K D"],
+    moments: DictionaryMoments,
+    data: Float[np.ndarray, "B D"],
+    penalty: float,
+    *,
+    positive_codes: bool = False,
+    positive_atoms: bool = False,
+    bounded: bool = False,
+) -> tuple[Float[np.ndarray, "K D"], DictionaryMoments, Float[np.ndarray, "B K"]]:
+    """One step of online dictionary learning (Mairal, Bach, Ponce & Sapiro 2010, algorithms 1, 2).
+
+    The atoms minimise the mean of 0.5 ||x - s A||^2 over all batches so far, each with its codes of
+    then, by one pass of block coordinate descent. An atom that no datum uses becomes the datum that
+    the codes explain worst.
+
+    Args:
+      dictionary: A, atoms of norm 1.
+      moments: of the batches before.
+      data: a batch.
+      penalty: lambda of its codes.
+      positive_codes: whether codes may not be negative.
+      positive_atoms: whether atoms may not be.
+      bounded: whether atoms may be shorter than 1.
+
+    Returns:
+      The dictionary and the moments after the step, and the batch's codes by the one before.
+    """
+    # Brings in Numba.
+    from jvsc.kernels.atoms import update_atoms
+
+    codes = solve_lasso(data, dictionary, penalty, positive_codes, TOLERANCE)
+    count = moments.num_batches + 1
+    kept = np.float32((1 - 1 / count) ** FORGETTING)
+    moments = DictionaryMoments(
+        kept * moments.codes + codes.T @ codes, kept * moments.cross + codes.T @ data, count
+    )
+    energy = moments.codes.diagonal()
+    smallest = np.float32(UNUSED * energy.mean())
+    atoms = np.array(dictionary, np.float32)
+    update_atoms(atoms, moments.codes, moments.cross, positive_atoms, bounded, smallest)
+    unused = np.flatnonzero(energy <= smallest)[: len(data)]
+    if len(unused):
+        left = data - codes @ dictionary
+        worst = np.argsort(-np.einsum("bd,bd->b", left, left), kind="stable")[: len(unused)]
+        begun = np.maximum(data[worst], 0) if positive_atoms else data[worst]
+        norms = np.linalg.norm(begun, axis=1, keepdims=True)
+        atoms[unused] = np.where(norms > 0, begun / np.maximum(norms, 1e-30), atoms[unused])
+    return atoms, moments, codes
+
+
+def next_penalty(penalty: float, codes: Float[np.ndarray, "B K"], sparsity: float) -> float:
+    """The penalty after a batch, moved towards one that gives the wanted share of non-zeros."""
+    share = max(float(np.mean(codes != 0)), 0.01 * sparsity)
+    return penalty * (share / sparsity) ** PENALTY_STEP
+
+
+def learn_dictionary(
+    data: Any,
+    n_components: int,
+    penalty: float,
+    *,
+    num_passes: int = 1,
+    batch_size: int = 512,
+    dict_init: Any = None,
+    positive_codes: bool = False,
+    positive_atoms: bool = False,
+    bounded: bool = False,
+    seed: int = 0,
+) -> Float[np.ndarray, "K D"]:
+    """Learns a dictionary by the lasso's codes, online (Mairal et al. 2010).
+
+    Args:
+      data: [N, D], one datum a row; solved in float32.
+      n_components: K.
+      penalty: lambda of the codes while it learns.
+      num_passes: over the data, each in an order of its own.
+      batch_size: data a step.
+      dict_init: [K, D] to begin with; by default data chosen at random.
+      positive_codes: whether codes may not be negative.
+      positive_atoms: whether atoms may not be.
+      bounded: whether an atom's norm may be less than 1; else it is 1.
+      seed: of the start and the orders.
+
+    Returns:
+      The dictionary [K, D], float32, the same whatever the number of threads.
+
+    Raises:
+      UserError: if data and dictionary do not fit, or are not finite real numbers.
+    """
+    x = np.asarray(as_real(data, "data"), np.float32)
+    if x.ndim != 2 or not len(x):
+        raise UserError(f"data have the shape {x.shape}; give [N, D] with at least one row")
+    random = np.random.default_rng(seed)
+    atoms = x[random.permutation(len(x))[np.arange(n_components) % len(x)]]
+    if dict_init is not None:
+        atoms = np.asarray(as_real(dict_init, "dict_init"), np.float32)
+        check_shapes(x.shape, atoms.shape)
+    if not (np.isfinite(x).all() and np.isfinite(atoms).all()):
+        raise UserError("data or dict_init hold NaN or infinity; leave such rows out")
+    if positive_atoms:
+        atoms = np.maximum(atoms, 0)
+    atoms = unit_atoms(atoms, random)
+    moments = DictionaryMoments.empty(*atoms.shape)
+    options: Any = {
+        "positive_codes": positive_codes, "positive_atoms": positive_atoms, "bounded": bounded
+    }  # fmt: skip
+    with single_threaded_products():
+        for _ in range(num_passes):
+            for batch in batches(random, len(x), batch_size):
+                atoms, moments, _ = online_step(atoms, moments, x[batch], penalty, **options)
+    return atoms
+
+
+def unit_atoms(
+    atoms: Float[np.ndarray, "K D"], random: np.random.Generator
+) -> Float[np.ndarray, "K D"]:
+    """The atoms with norm 1; those of zeros become random ones."""
+    norms = np.linalg.norm(atoms, axis=1, keepdims=True)
+    drawn = np.abs(random.standard_normal(atoms.shape)).astype(np.float32)
+    atoms = np.where(norms > 0, atoms, drawn)
+    return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+
+
+def batches(random: np.random.Generator, num_data: int, batch_size: int) -> Iterator[np.ndarray]:
+    """A pass over the data in random order; a remainder of less than a batch waits its turn."""
+    order = random.permutation(num_data)
+    size = min(batch_size, num_data)
+    for first in range(0, num_data - size + 1, size):
+        yield order[first : first + size]
+
+
+def single_threaded_products() -> AbstractContextManager[None]:
+    """Within it BLAS has one thread: its waiting threads would take the cores from the solver's."""
+    return single_blas_thread() if is_available() else nullcontext()
