@@ -31,9 +31,9 @@ class DictionaryMoments(NamedTuple):
       num_batches: t.
     """
 
-    codes: Float[np.ndarray, "K K"]
-    cross: Float[np.ndarray, "K D"]
-    num_batches: float
+    codes: Float[Any, "K K"]
+    cross: Float[Any, "K D"]
+    num_batches: Any
 
     @classmethod
     def empty(cls, num_atoms: int, num_features: int) -> "DictionaryMoments":

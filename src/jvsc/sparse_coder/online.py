@@ -56,7 +56,8 @@ def run_online_passes(
     atoms = unit_atoms(atoms, random)
     control = state.statistics.generator["control"]
     penalty = float(np.exp(np.asarray(control[0], np.float64)))
-    moments = DictionaryMoments(*(np.asarray(part[0]) for part in state.optimizer))
+    carried: Any = state.optimizer
+    moments = DictionaryMoments(*(np.asarray(part[0]) for part in carried))
     if step == 0 and passes:
         first = rows[random.permutation(len(rows))[:FIRST_ROWS]]
         penalty = _first_penalty(first, atoms, plan)
@@ -78,7 +79,8 @@ def run_online_passes(
         losses.append(float(loss))
         state = _with(state, step, atoms, moments, penalty)
         if watch.sees:
-            metrics: Any = StepMetrics(loss, mse=np.nan, kl=0.0, nonzero_fraction=share)
+            unknown = np.float64(np.nan)
+            metrics: Any = StepMetrics(*map(jnp.asarray, (loss, unknown, 0.0, share)))
             patience, ends = watched(watch, number, state, metrics, patience)
             if ends:
                 break
@@ -116,7 +118,7 @@ def _with(
 
 def rescaled_online(state: TrainState, factor: float) -> TrainState:
     """A state whose data are so many times what they were: atoms keep their norm, codes do not."""
-    moments = state.optimizer
+    moments: Any = state.optimizer
     generator = state.statistics.generator
     control = jnp.asarray(generator["control"]) + np.float32(np.log(factor))
     return state._replace(
