@@ -9,11 +9,15 @@ from pathlib import Path
 # SciPy and scikit-learn have no types, nor has JAX for functions with a derivative of their own.
 UNTYPED_BY_OTHERS = {
     "jvsc.SparseCoder",
+    "jvsc.load",
     "jvsc.model.autoencoders.jump_relu.jump_relu",
     "jvsc.model.autoencoders.jump_relu.step_function",
     "jvsc.runs.sparse_files.read_sparse",
+    "jvsc.sparse_coder.base.CoderBase",
+    "jvsc.sparse_coder.base.CoderBase.__sklearn_tags__",
     "jvsc.sparse_coder.estimator.SparseCoder",
-    "jvsc.sparse_coder.estimator.SparseCoder.__sklearn_tags__",
+    "jvsc.sparse_coder.learning.LearningCoder",
+    "jvsc.sparse_coder.stored.load",
     "jvsc.sparse_coder.estimator.has_posterior",
 }
 

@@ -60,7 +60,7 @@ MISTAKES = [
     ({"num_epoch": 3}, "did you mean 'num_epochs'"),
     ({"data": {"pth": ""}}, "did you mean 'data.path'"),
     ({"method": "thresholded_laplace"}, "did you mean 'thresholded_laplacian'"),
-    ({"method": "zzz"}, "give one of fista, gaussian"),
+    ({"method": "zzz"}, "give one of batch_topk, fista, gaussian"),
     ({"num_epochs": 0}, "num_epochs is 0"),
     ({"num_epochs": 2.5}, "num_epochs is 2.5"),
     ({"num_epochs": "3"}, "num_epochs is '3'"),

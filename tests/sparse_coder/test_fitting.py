@@ -63,7 +63,7 @@ def test_a_loss_that_has_stopped_falling_ends_a_fit():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"tol": -1.0}, "tol is -1.0: input should be greater than or equal to 0"),
+        ({"tol": -1.0}, "tol is -1.0: must be a number >= 0, or None"),
         ({"n_iter_no_change": 0}, "n_iter_no_change is 0"),
         ({"verbose": "yes"}, "verbose is 'yes'"),
         ({"callback": 3}, "callback is 3; give a function of a FitState, or None"),

@@ -90,7 +90,8 @@ def test_training_lowers_the_loss(method):
     assert np.isfinite(metrics.loss).all()
     assert (np.asarray(state.step) == 60).all()
     if method != "fista":  # FISTA's penalty grows during training, and its loss with it
-        assert metrics.loss[0, -10:].mean() < metrics.loss[0, :10].mean()
+        # Of whole epochs, for those are of the same data.
+        assert metrics.loss[0, -20:].mean() < metrics.loss[0, :20].mean()
 
 
 @pytest.mark.parametrize("counts", [(1,) * 20, (7, 0, 11, 2)])

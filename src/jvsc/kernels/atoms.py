@@ -1,12 +1,14 @@
 """The atoms of a dictionary by block coordinate descent, compiled by Numba where there is one."""
 
+from typing import Any
+
 import numpy as np
 
 # Atoms whose correlations one product of matrices gives.
 TOGETHER = 16
 
 
-def update_atoms(dictionary, codes_moment, cross_moment, positive, bounded, smallest):
+def _update_atoms(dictionary, codes_moment, cross_moment, positive, bounded, smallest):
     """Minimises tr(A^T S A) / 2 - tr(A^T B) over one atom after another, in place.
 
     Args:
@@ -39,9 +41,10 @@ def update_atoms(dictionary, codes_moment, cross_moment, positive, bounded, smal
                 left[j - first] -= codes_moment[j, k] * change
 
 
+update_atoms: Any = _update_atoms
 try:
     from jvsc.kernels.compiled import compiled
+
+    update_atoms = compiled(_update_atoms)
 except ImportError:
     pass
-else:
-    update_atoms = compiled(update_atoms)

@@ -12,7 +12,6 @@ import numpy as np
 from safetensors.numpy import save
 
 from jvsc.errors import UserError
-from jvsc.model.autoencoders import AUTOENCODERS
 from jvsc.runs.model_files import new_folder
 from jvsc.runs.trained_model import TrainedModel
 
@@ -46,7 +45,7 @@ def sae_lens_files(trained: TrainedModel) -> tuple[dict[str, Any], dict[str, np.
     method = trained.config.method
     if method not in ARCHITECTURES:
         raise UserError(
-            f"--layout=sae_lens is for {', '.join(sorted(AUTOENCODERS))}, not for {method}; "
+            f"--layout=sae_lens is for {', '.join(sorted(ARCHITECTURES))}, not for {method}; "
             "leave it out"
         )
     encoder, generator = trained.parameters

@@ -30,6 +30,7 @@ from jvsc.training.state import TrainState
 class LearningCoder(CoderBase):
     """The fit's parts; `SparseCoder` puts them together."""
 
+    components_: np.ndarray
     mean_: np.ndarray
     intercept_: np.ndarray
     scale_: float
