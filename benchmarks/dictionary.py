@@ -92,7 +92,7 @@ def main() -> None:
     for passes in (1, 2, 4, 10):
         add("jvsc", lambda passes=passes: by_jvsc(train, passes))
     # SPAMS's best of three penalties, each for a second: it learns at a fixed one.
-    tried = {p: quality(by_spams(train, 1, p), held_out)[0] for p in (1.2, 1.6, 2.0)}
+    tried = {p: quality(by_spams(train, 1, p), held_out)[0] for p in (2.0, 2.6, 3.2)}
     penalty = max(tried, key=lambda p: tried[p])
     print(f"SPAMS learns at penalty {penalty}, of {tried}")
     for seconds in (1, 3, 6, 15, 60):
