@@ -34,7 +34,8 @@ LIMIT_SHARE = 0.2
 SPLITTING_PAYS = 4
 # With more atoms the Gram matrix takes longer, and more memory, than the parts that are needed.
 MOST_ATOMS_WITH_GRAM = 1024
-SMALLEST_CHUNK, LARGEST_CHUNK, CHUNKS_A_THREAD = 16, 256, 4
+# Tasks among which threads divide the data, and data of a task; fewer where they are split.
+TASKS, SMALLEST_CHUNK, LARGEST_CHUNK, LARGEST_SPLIT = 32, 16, 2048, 256
 
 _one_at_a_time = threading.RLock()
 
@@ -159,14 +160,23 @@ def _solve(
         weight = WEIGHT * float(norms.mean())
         if len(dictionary) <= MOST_ATOMS_TO_SPLIT and len(inverse_weights) == 1 and weight > 0:
             limit = int(LIMIT_SHARE * len(dictionary))
-            late = work(listed, limit, max_iterations, kernels.chunk(len(listed)), gaps, iterations)
+            late = work(
+                listed, limit, max_iterations, _chunk(len(listed), LARGEST_CHUNK), gaps, iterations
+            )
             listed = listed[late]
             if SPLITTING_PAYS * len(listed) >= len(dictionary):
                 shifted = gram.astype(np.float64) + weight * np.eye(len(gram))
                 inverse = (kernels.relaxation * np.linalg.inv(shifted)).astype(dtype)
-                chunk = min(kernels.chunk(len(listed)), LARGEST_CHUNK)
+                chunk = _chunk(len(listed), LARGEST_SPLIT)
                 kernels.split_all(problem, (inverse, dtype(weight)), listed, chunk)
-        work(listed, len(dictionary), max_iterations, kernels.chunk(len(listed)), gaps, iterations)
+        work(
+            listed,
+            len(dictionary),
+            max_iterations,
+            _chunk(len(listed), LARGEST_CHUNK),
+            gaps,
+            iterations,
+        )
     return gaps, iterations
 
 
@@ -194,19 +204,13 @@ class _Kernels(NamedTuple):
     solve_on_sets: Callable
     split_all: Callable
     relaxation: float
-    threads: Callable[[], int]
     pools: Any
-
-    def chunk(self, num_data: int) -> int:
-        """Data of one task, of which each thread has several."""
-        return max(num_data // (CHUNKS_A_THREAD * self.threads()), SMALLEST_CHUNK)
 
 
 @lru_cache(maxsize=1)
 def _kernels() -> _Kernels:
     try:
         import scipy.linalg.cython_blas  # noqa: F401  (Numba's products)
-        from numba import get_num_threads
         from threadpoolctl import ThreadpoolController
 
         from jvsc.kernels.lasso.all_data import solve_on_sets, split_all
@@ -214,7 +218,12 @@ def _kernels() -> _Kernels:
     except ImportError as error:
         raise UserError("lasso needs Numba: pip install 'jvsc[numba]', or use fista") from error
     pools = ThreadpoolController()
-    return _Kernels(solve_on_sets, split_all, RELAXATION, get_num_threads, pools)
+    return _Kernels(solve_on_sets, split_all, RELAXATION, pools)
+
+
+def _chunk(num_data: int, largest: int) -> int:
+    """Data of one task: the same for any number of threads, for products depend on them."""
+    return min(max(num_data // TASKS, SMALLEST_CHUNK), largest)
 
 
 def _exponents(values: Float[np.ndarray, "*B D"]) -> Any:

@@ -50,6 +50,12 @@ def _certificate(data, residual, correlation, l1, penalty, inverse_weights, sign
     return primal, max(primal - scale * dot + scale * scale * energy / 2, 0.0), largest
 
 
+@compiled_inline
+def _weights_of(inverse_weights, i):
+    """A datum's own row of them, or the one of all data."""
+    return inverse_weights[i if len(inverse_weights) > 1 else 0]
+
+
 @compiled
 def _in_use(codes, members):
     """Lists the codes that are not zero; how many."""
@@ -59,6 +65,15 @@ def _in_use(codes, members):
             members[count] = k
             count += 1
     return count
+
+
+@compiled_inline
+def _product(residual, atom):
+    """A correlation by a sum of its own: a product of matrices rounds each row by its place."""
+    total = 0 * residual[0]
+    for d in range(residual.size):
+        total += residual[d] * atom[d]
+    return total
 
 
 @compiled_inline
@@ -128,22 +143,17 @@ def _follows(gram, count, residual):
 
 
 @compiled_inline
-def _improve(problem, i, residual, correlation, count, exactly, smallest, room):
+def _improve(problem, i, residual, correlation, energy, count, exactly, smallest, room):
     """Solves one datum's problem on its working set; sums of codes, of their changes, weighted."""
     data, codes, atoms, _, gram, penalty, inverse_weights, signed, _ = problem
     members, places, vectors, small, upper = room
-    weights = inverse_weights[i if len(inverse_weights) > 1 else 0]
+    weights = _weights_of(inverse_weights, i)
     gradient, values, penalties = vectors[0], vectors[1], vectors[2]
     for a in range(count):
         k = members[a]
-        # By a sum of its own: a product of matrices rounds each row by its place among others.
-        atom, total = atoms[k], 0 * penalty[i]
-        for d in range(residual.size):
-            total += residual[d] * atom[d]
-        gradient[a], values[a], penalties[a] = total, codes[i, k], penalty[i] / weights[k]
-    energy = 0 * penalty[i]
-    for d in range(residual.size):
-        energy += data[i, d] * data[i, d]
+        entered = codes[i, k] == 0
+        gradient[a] = _product(residual, atoms[k]) if entered else correlation[k]
+        values[a], penalties[a] = codes[i, k], penalty[i] / weights[k]
     minimise(
         count,
         energy,
@@ -175,7 +185,7 @@ def _improve(problem, i, residual, correlation, count, exactly, smallest, room):
 def _take_in(problem, i, members, residual):
     """Writes a datum's residual; its codes' weighted sum of sizes."""
     data, codes, atoms, _, _, _, inverse_weights, _, _ = problem
-    weights = inverse_weights[i if len(inverse_weights) > 1 else 0]
+    weights = _weights_of(inverse_weights, i)
     size = _in_use(codes[i], members)
     return _set_residual(data[i], codes[i], atoms, weights, members, size, residual)
 
@@ -190,17 +200,19 @@ def _work_on(
     no codes is left.
     """
     data, codes, atoms, _, gram, penalty, inverse_weights, signed, tolerance = problem
-    weights = inverse_weights[i if len(inverse_weights) > 1 else 0]
-    kind, none = codes.dtype.type, 0.0
+    weights = _weights_of(inverse_weights, i)
+    kind, energy = codes.dtype.type, 0 * penalty[i]
     for d in range(residual.size):
-        none += np.float64(data[i, d]) * data[i, d]
+        energy += data[i, d] * data[i, d]
     while True:
+        for a in range(_in_use(codes[i], room[0])):
+            correlation[room[0][a]] = _product(residual, atoms[room[0][a]])
         primal, gaps[i], largest = _certificate(
             data[i], residual, correlation, l1, penalty[i], weights, signed
         )
         if gaps[i] <= tolerance[i] * primal or iterations[i] == max_iterations:
             return SOLVED, l1, room
-        if not primal <= none:
+        if not primal <= energy:
             codes[i] = 0
             residual[:] = data[i]
             iterations[i] += 1
@@ -214,7 +226,7 @@ def _work_on(
             _enter(correlation, codes[i], level, weights, signed, room[0])
         exactly = largest <= penalty[i] * kind(EXACT_FROM) or iterations[i] >= SETTLED
         total, change, l1 = _improve(
-            problem, i, residual, correlation, size, exactly, smallest, room
+            problem, i, residual, correlation, energy, size, exactly, smallest, room
         )
         iterations[i] += 1
         if exactly and change <= 4 * np.finfo(codes.dtype).eps * total:  # rounding allows no better
