@@ -18,6 +18,7 @@ import numpy as np
 import spams
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
+from benchmarks.lasso import penalty_of
 from benchmarks.workload import patches
 from jvsc import SparseCoder
 from jvsc.solvers import lasso
@@ -29,13 +30,8 @@ def quality(dictionary: np.ndarray, data: np.ndarray) -> tuple[float, float]:
     """R^2 of the lasso's codes at the wanted non-zeros, and how many there are."""
     atoms = np.ascontiguousarray(dictionary, np.float32)
     atoms /= np.maximum(np.linalg.norm(atoms, axis=1, keepdims=True), 1e-12)
-    high = float(np.abs(data @ atoms.T).max())
-    low = high / 1000
-    for _ in range(14):
-        middle = (low * high) ** 0.5
-        count = (lasso(data[:1000], atoms, middle, tolerance=1e-4).codes != 0).sum(axis=1).mean()
-        low, high = (middle, high) if count > NON_ZEROS else (low, middle)
-    codes = lasso(data, atoms, high, tolerance=1e-4).codes
+    penalty = penalty_of(NON_ZEROS / NUM_ATOMS, data[:1000], atoms)
+    codes = lasso(data, atoms, penalty, tolerance=1e-4).codes
     error = np.sum((data - codes @ atoms) ** 2) / np.sum(data**2)
     return float(1 - error), float((codes != 0).sum(axis=1).mean())
 

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import spams
 
+from benchmarks.lasso import penalty_of
 from jvsc.data import load_patches
 from jvsc.solvers import lasso
 
@@ -31,17 +32,6 @@ def least(solve: Callable[[], object], budget: float = 1.0) -> float:
         solve()
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-def penalty_of(count: float, data: np.ndarray, atoms: np.ndarray) -> float:
-    """At which so many codes of a datum are not zero."""
-    high = float(np.abs(data @ atoms.T).max())
-    low = high / 3000
-    for _ in range(9):
-        middle = (low * high) ** 0.5
-        codes = lasso(data, atoms, middle, tolerance=1e-3).codes
-        low, high = (middle, high) if (codes != 0).sum(axis=1).mean() > count else (low, middle)
-    return high
 
 
 def by_spams(data: np.ndarray, atoms: np.ndarray, penalty: float) -> float:
@@ -83,7 +73,7 @@ def main() -> None:
             for share in SHARES:
                 if not 1 <= share * num_atoms <= 0.8 * size:
                     continue
-                penalty = penalty_of(share * num_atoms, data[:60], atoms)
+                penalty = penalty_of(share, data[:60], atoms)
                 ours = least(partial(lasso, data, atoms, penalty))
                 theirs = by_spams(data, atoms, penalty)
                 nonzeros = (lasso(data, atoms, penalty).codes != 0).sum(axis=1).mean()
