@@ -12,7 +12,7 @@ from jvsc.solvers import fista
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install 'jvsc[numba]'")
 from jvsc.solvers import lasso
-from jvsc.solvers.problem import check_lasso
+from jvsc.solvers.problem import check_shapes
 
 
 def problem(
@@ -164,7 +164,7 @@ def test_mistakes_are_named(change, message):
 
 def test_data_that_do_not_fit_the_dictionary_are_named():
     with pytest.raises(UserError, match=r"data \(2, 32\) and dictionary \(3, 5\) do not fit"):
-        check_lasso((2, 32), (3, 5), 0.1)
+        check_shapes((2, 32), (3, 5))
 
 
 def test_calls_in_several_threads_agree_and_leave_blas_as_it_was():

@@ -6,7 +6,7 @@ import pytest
 from jvsc.errors import UserError
 from jvsc.kernels.atoms import update_atoms
 from jvsc.solvers import learn_dictionary
-from jvsc.solvers.online_dictionary import solve_lasso
+from jvsc.solvers.online_dictionary import fastest_lasso
 
 
 def known(num_data=4000, num_atoms=40, num_features=32, seed=0):
@@ -69,7 +69,7 @@ def test_codes_and_atoms_that_are_not_negative(bounded):
     norms = np.linalg.norm(learned, axis=1)
     assert (norms < 1 + 1e-5).all()
     assert bounded or (norms > 1 - 1e-5).all()
-    assert (solve_lasso(data.astype(np.float32), learned, 0.2, positive=True) >= 0).all()
+    assert (fastest_lasso(data.astype(np.float32), learned, 0.2, positive=True) >= 0).all()
 
 
 def test_the_number_of_threads_changes_nothing():

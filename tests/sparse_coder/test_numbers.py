@@ -224,6 +224,7 @@ def test_weights_are_repetitions():
         ({"n_components": 10**15}, "n_components: would take"),
         ({"n_samples": 10**9, "method": "gaussian"}, "n_samples, n_components and batch_size"),
         ({"n_components": 10**9, "method": "topk"}, "n_components: would take"),
+        ({"n_components": 10**6, "method": "lasso"}, "n_components: would take"),
     ],
 )
 def test_what_the_machine_cannot_hold_is_refused(given, message):

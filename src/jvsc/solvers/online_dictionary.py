@@ -44,7 +44,7 @@ class DictionaryMoments(NamedTuple):
         )
 
 
-def solve_lasso(
+def fastest_lasso(
     data: Float[np.ndarray, "N D"],
     dictionary: Float[np.ndarray, "K D"],
     penalty: float,
@@ -92,7 +92,7 @@ def online_step(
     # Brings in Numba.
     from jvsc.kernels.atoms import update_atoms
 
-    codes = solve_lasso(data, dictionary, penalty, positive_codes, TOLERANCE)
+    codes = fastest_lasso(data, dictionary, penalty, positive_codes, TOLERANCE)
     count = moments.num_batches + 1
     kept = np.float32((1 - 1 / count) ** FORGETTING)
     moments = DictionaryMoments(
@@ -155,8 +155,9 @@ def learn_dictionary(
     if x.ndim != 2 or not len(x):
         raise UserError(f"data have the shape {x.shape}; give [N, D] with at least one row")
     random = np.random.default_rng(seed)
-    atoms = x[random.permutation(len(x))[np.arange(n_components) % len(x)]]
-    if dict_init is not None:
+    if dict_init is None:
+        atoms = data_as_atoms(x, n_components, random)
+    else:
         atoms = np.asarray(as_real(dict_init, "dict_init"), np.float32)
         check_shapes(x.shape, atoms.shape)
     if not (np.isfinite(x).all() and np.isfinite(atoms).all()):
@@ -179,10 +180,17 @@ def unit_atoms(
     atoms: Float[np.ndarray, "K D"], random: np.random.Generator
 ) -> Float[np.ndarray, "K D"]:
     """The atoms with norm 1; those of zeros become random ones."""
-    norms = np.linalg.norm(atoms, axis=1, keepdims=True)
-    drawn = np.abs(random.standard_normal(atoms.shape)).astype(np.float32)
-    atoms = np.where(norms > 0, atoms, drawn)
+    empty = ~atoms.any(axis=1)
+    if empty.any():
+        drawn = np.abs(random.standard_normal((int(empty.sum()), atoms.shape[1])))
+        atoms = atoms.copy()
+        atoms[empty] = drawn
     return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+
+
+def data_as_atoms(data: Any, num_atoms: int, random: np.random.Generator) -> Float[Any, "K D"]:
+    """Rows of the data, [K, D], chosen at random; again from the first where they are too few."""
+    return data[random.permutation(len(data))[np.arange(num_atoms) % len(data)]]
 
 
 def batches(random: np.random.Generator, num_data: int, batch_size: int) -> Iterator[np.ndarray]:

@@ -35,12 +35,6 @@ class LassoSolution(NamedTuple):
     iterations: Int[Any, " N"]
 
 
-def check_lasso(data: tuple[int, ...], dictionary: tuple[int, ...], penalty: Any) -> None:
-    """Raises `UserError` unless the shapes are [N, D] and [K, D] and the penalty is positive."""
-    check_shapes(data, dictionary)
-    positive_penalty(penalty, data[0])
-
-
 def check_shapes(data: tuple[int, ...], dictionary: tuple[int, ...]) -> None:
     """Raises `UserError` unless the shapes are [N, D] and [K, D]."""
     if len(data) != 2 or len(dictionary) != 2 or data[1] != dictionary[1]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jvsc.errors import UserError
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.solver_coded import SolverCoded
-from jvsc.solvers.online_dictionary import solve_lasso
+from jvsc.solvers.online_dictionary import fastest_lasso
 from jvsc.sparse_coder.coder import Coder, make_coder
 from jvsc.sparse_coder.refining import highest_penalty, lasso_codes, penalty_for, refinement
 from jvsc.sparse_coder.settings import Plan
@@ -75,7 +75,7 @@ class Learned(NamedTuple):
     ) -> Float[Array, "B K"] | Float[np.ndarray, "B K"]:
         """The lasso's codes, or those of an encoder after so many steps of refinement."""
         if start is None:
-            solve = solve_lasso if self.online else lasso_codes
+            solve = fastest_lasso if self.online else lasso_codes
             return solve(rows, np.asarray(self.dictionary), penalty, self.positive)
         refine = refinement(self.coder.model)
         return refine(rows, self.dictionary, start, penalty, steps)
@@ -93,7 +93,14 @@ def learned(plan: Plan, state: TrainState, num_features: int, seed: int) -> Lear
     """Programs and variables of a state with a leading axis of one."""
     first = partial(jax.tree.map, lambda leaf: leaf[0])
     coder = make_coder(plan, num_features)
-    return Learned(coder, first(state.parameters), first(state.statistics), seed, *plan[-2:])
+    return Learned(
+        coder,
+        first(state.parameters),
+        first(state.statistics),
+        seed,
+        plan.positive,
+        plan.learns_online,
+    )
 
 
 def codes_of(

@@ -16,9 +16,7 @@ from jvsc.errors import UserError
 from jvsc.model.methods import METHODS, VariationalMethod
 from jvsc.sparse_coder.base import MatrixLike
 from jvsc.sparse_coder.coder import make_coder, unpacked
-from jvsc.sparse_coder.coding import (
-    components_of,
-)
+from jvsc.sparse_coder.coding import components_of
 from jvsc.sparse_coder.fitting import (
     FitState,
     Watch,

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 from rich.console import Console
 
-from jvsc.model.model import StepMetrics
 from jvsc.runs.logs import Show, shown_progress
 from jvsc.sparse_coder.coder import Coder
 from jvsc.sparse_coder.settings import Plan
@@ -124,7 +123,11 @@ def run_passes(
         state, metrics = feed.run_epoch(state)
         losses.append(metrics.loss)
         if watch.sees:
-            patience, ends = watched(watch, number, state, metrics, patience)
+            loss, share = (
+                float(np.mean(np.asarray(of_steps, np.float64)))
+                for of_steps in (metrics.loss, metrics.nonzero_fraction)
+            )
+            patience, ends = watched(watch, number, state, loss, share, patience)
             if ends:
                 break
     # Read when all is done: a pass does not wait for the numbers of the one before.
@@ -132,11 +135,18 @@ def run_passes(
 
 
 def watched(
-    watch: Watch, number: int, state: TrainState, metrics: StepMetrics, patience: Patience
+    watch: Watch, number: int, state: TrainState, loss: float, share: float, patience: Patience
 ) -> tuple[Patience, bool]:
-    """What is to be known after a pass, and whether the fit ends with it."""
-    loss = float(np.mean(np.asarray(metrics.loss, np.float64)))
-    share = float(np.mean(np.asarray(metrics.nonzero_fraction, np.float64)))
+    """What is to be known after a pass, and whether the fit ends with it.
+
+    Args:
+      watch: what is done.
+      number: of the pass, from 1.
+      state: after it.
+      loss: the mean over its steps.
+      share: of non-zeros, likewise.
+      patience: before it.
+    """
     if watch.show is not None:
         watch.show(number, f"loss {loss:.4f}  non-zeros {100 * share:.1f}%")
     ends = not math.isfinite(loss)

@@ -1,20 +1,20 @@
 """The passes of method="lasso": online dictionary learning, on the host."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jvsc.model.model import StepMetrics
 from jvsc.solvers.online_dictionary import (
     DictionaryMoments,
     batches,
+    data_as_atoms,
+    fastest_lasso,
     next_penalty,
     online_step,
     single_threaded_products,
-    solve_lasso,
     unit_atoms,
 )
 from jvsc.sparse_coder.fitting import Watch, watched
@@ -46,74 +46,99 @@ def run_online_passes(
       watch: what is done after each.
       has_start: whether the state's dictionary is to be begun with; else it is random data.
     """
-    assert plan.sparsity is not None  # refused before
     key = np.asarray(jax.random.key_data(state.key)).ravel()
+    random = np.random.default_rng([*key.tolist(), int(state.step[0])])
+    patience, losses = Patience(), []
+    with single_threaded_products():
+        now = _begun(state, rows, has_start, random)
+        if now.step == 0 and passes:
+            first = rows[random.permutation(len(rows))[:FIRST_ROWS]]
+            now = now._replace(penalty=_first_penalty(first, now.atoms, plan))
+        for number in range(1, passes + 1):
+            now, loss, share = _pass(plan, now, rows, random)
+            losses.append(loss)
+            if watch.sees:
+                patience, ends = watched(watch, number, now.put(state), loss, share, patience)
+                if ends:
+                    break
+    return now.put(state), losses
+
+
+class _Online(NamedTuple):
+    """What changes in a step.
+
+    Attributes:
+      step: how many were made.
+      atoms: of norm 1, [K, D].
+      moments: of codes and data.
+      penalty: lambda of the next batch.
+    """
+
+    step: int
+    atoms: Float[np.ndarray, "K D"]
+    moments: DictionaryMoments
+    penalty: float
+
+    def put(self, state: TrainState) -> TrainState:
+        """The training state that holds it."""
+        control = jnp.asarray([np.log(self.penalty)], jnp.float32)
+        moments = (jnp.asarray(part, jnp.float32)[None] for part in self.moments)
+        return state._replace(
+            step=jnp.asarray([self.step], state.step.dtype),
+            parameters=state.parameters._replace(generator=jnp.asarray(self.atoms[None])),
+            statistics=state.statistics._replace(
+                generator=state.statistics.generator | {"control": control}
+            ),
+            optimizer=DictionaryMoments(*moments),
+        )
+
+
+def _begun(
+    state: TrainState, rows: StandardisedRows, has_start: bool, random: np.random.Generator
+) -> _Online:
+    """What a training state holds; without a start its first atoms are data."""
     step = int(state.step[0])
-    random = np.random.default_rng([*key.tolist(), step])
     atoms = np.asarray(state.parameters.generator[0])
     if not has_start and step == 0:
-        atoms = rows[random.permutation(len(rows))[np.arange(len(atoms)) % len(rows)]]
+        atoms = data_as_atoms(rows, len(atoms), random)
     atoms = unit_atoms(atoms, random)
-    control = state.statistics.generator["control"]
-    penalty = float(np.exp(np.asarray(control[0], np.float64)))
     carried: Any = state.optimizer
     moments = DictionaryMoments(*(np.asarray(part[0]) for part in carried))
-    if step == 0 and passes:
-        first = rows[random.permutation(len(rows))[:FIRST_ROWS]]
-        penalty = _first_penalty(first, atoms, plan)
-    patience, losses = Patience(), []
-    for number in range(1, passes + 1):
-        in_pass: list[tuple[float, float]] = []
-        with single_threaded_products():
-            for places in batches(random, len(rows), plan.config.batch_size):
-                batch = rows[places]
-                after, moments, codes = online_step(
-                    atoms, moments, batch, penalty, positive_codes=plan.positive
-                )
-                left = batch - codes @ atoms
-                energy = 0.5 * float(np.vdot(left, left)) + penalty * float(np.abs(codes).sum())
-                in_pass.append((energy / len(batch), float(np.mean(codes != 0))))
-                atoms, penalty = after, next_penalty(penalty, codes, plan.sparsity)
-                step += 1
-        loss, share = np.asarray(in_pass).mean(axis=0)
-        losses.append(float(loss))
-        state = _with(state, step, atoms, moments, penalty)
-        if watch.sees:
-            unknown = np.float64(np.nan)
-            metrics: Any = StepMetrics(*map(jnp.asarray, (loss, unknown, 0.0, share)))
-            patience, ends = watched(watch, number, state, metrics, patience)
-            if ends:
-                break
-    return _with(state, step, atoms, moments, penalty), losses
+    control = np.asarray(state.statistics.generator["control"][0], np.float64)
+    return _Online(step, atoms, moments, float(np.exp(control)))
+
+
+def _pass(
+    plan: Plan, now: _Online, rows: StandardisedRows, random: np.random.Generator
+) -> tuple[_Online, float, float]:
+    """One pass over the data; the means of objective (10) and of the share of non-zeros."""
+    assert plan.sparsity is not None  # refused before
+    of_steps: list[tuple[float, float]] = []
+    for places in batches(random, len(rows), plan.config.batch_size):
+        batch = rows[places]
+        atoms, moments, codes = online_step(
+            now.atoms, now.moments, batch, now.penalty, positive_codes=plan.positive
+        )
+        left = batch - codes @ now.atoms
+        energy = 0.5 * float(np.vdot(left, left)) + now.penalty * float(np.abs(codes).sum())
+        of_steps.append((energy / len(batch), float(np.mean(codes != 0))))
+        penalty = next_penalty(now.penalty, codes, plan.sparsity)
+        now = _Online(now.step + 1, atoms, moments, penalty)
+    loss, share = np.asarray(of_steps).mean(axis=0).tolist()
+    return now, loss, share
 
 
 def _first_penalty(
     rows: Float[np.ndarray, "n D"], atoms: Float[np.ndarray, "K D"], plan: Plan
 ) -> float:
+    """The penalty at which the first codes have the wanted share of non-zeros."""
+    assert plan.sparsity is not None  # refused before
+
     def share(penalty: float) -> float:
-        return float(np.mean(solve_lasso(rows, atoms, penalty, plan.positive, 1e-2) != 0))
+        return float(np.mean(fastest_lasso(rows, atoms, penalty, plan.positive, 1e-2) != 0))
 
     highest = float(np.abs(rows @ atoms.T).max())
-    return penalty_for(share, plan.sparsity or 0.0, highest) if highest else 1.0
-
-
-def _with(
-    state: TrainState,
-    step: int,
-    atoms: Float[np.ndarray, "K D"],
-    moments: DictionaryMoments,
-    penalty: float,
-) -> TrainState:
-    """The state after some steps."""
-    generator = state.statistics.generator | {
-        "control": jnp.asarray([np.log(penalty)], jnp.float32)
-    }
-    return state._replace(
-        step=jnp.asarray([step], state.step.dtype),
-        parameters=state.parameters._replace(generator=jnp.asarray(atoms[None])),
-        statistics=state.statistics._replace(generator=generator),
-        optimizer=DictionaryMoments(*(jnp.asarray(part, jnp.float32)[None] for part in moments)),
-    )
+    return penalty_for(share, plan.sparsity, highest) if highest else 1.0
 
 
 def rescaled_online(state: TrainState, factor: float) -> TrainState:

@@ -87,7 +87,7 @@ def make_plan(
     learns_online = settings.method == ONLINE
     if learns_online:
         settings = settings.model_copy(update={"method": "fista"})
-    check_memory(settings, num_features, batch_size)
+    check_memory(settings, num_features, batch_size, learns_online)
     method = METHODS[settings.method]
     finds_prior = isinstance(method, VariationalMethod) and method.finds_prior
     if settings.sparsity is None and not finds_prior:
@@ -238,7 +238,9 @@ def _autoencoder_settings(
     }
 
 
-def check_memory(settings: CoderSettings, num_features: int, batch_size: int) -> None:
+def check_memory(
+    settings: CoderSettings, num_features: int, batch_size: int, learns_online: bool = False
+) -> None:
     """Refuses parameters whose arrays the machine cannot hold.
 
     Raises:
@@ -246,11 +248,13 @@ def check_memory(settings: CoderSettings, num_features: int, batch_size: int) ->
     """
     latents = settings.n_components
     method = METHODS[settings.method]
+    # Online the moments of codes, before a step and after it.
+    moments = 2 * learns_online * latents**2 * FLOAT
     draws = isinstance(method, VariationalMethod) and not method.finds_prior
     refuse_beyond_memory(
         {
             # The dictionary, its gradient, and Adam's two averages of it.
-            "n_components": 4 * latents * num_features * FLOAT,
+            "n_components": 4 * latents * num_features * FLOAT + moments,
             "n_components and batch_size": latents * batch_size * FLOAT,
             "n_samples, n_components and batch_size": draws
             * settings.n_samples
