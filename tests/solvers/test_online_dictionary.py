@@ -94,3 +94,13 @@ def test_a_start_is_begun_with_and_mistakes_are_named():
         learn_dictionary(np.full((3, 4), np.nan), 2, 0.1)
     with pytest.raises(UserError, match=r"give \[N, D\]"):
         learn_dictionary(np.zeros((0, 4)), 2, 0.1)
+
+
+def test_where_lasso_cannot_be_fista_learns_the_same(monkeypatch):
+    pytest.importorskip("numba")
+    data, _ = known(1000)
+    compiled = learn_dictionary(data, 40, 0.3, num_passes=3)
+    monkeypatch.setattr("jvsc.solvers.online_dictionary.is_available", lambda: False)
+    by_jax = learn_dictionary(data, 40, 0.3, num_passes=3)
+    # Codes agree to their tolerance, 1e-3, which steps add up.
+    assert np.sum(compiled * by_jax, axis=1).min() > 0.999
