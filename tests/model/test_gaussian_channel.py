@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import erfcx
 
-from jvsc.model.gaussian_channel import laplacian_slab, scaled_tail
+from jvsc.model.gaussian_channel import laplacian_slab, scaled_tail, spike_and_slab
 
 
 def by_quadrature(observed, deviation, scale):
@@ -46,3 +46,43 @@ def test_gradients_are_finite_for_the_largest_and_the_smallest_observations():
             jax.grad(lambda c, i=place: laplacian_slab(c, jnp.float32(0.5), jnp.float32(1.0))[i])
         )(values)
         assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("observed", [0.2, -1.0, 4.0, -20.0])
+@pytest.mark.parametrize(("deviation", "scale"), [(1.0, 1.0), (0.3, 2.0), (1.5, 0.4)])
+def test_closed_derivatives_are_those_of_quadrature(observed, deviation, scale):
+    place = (observed, deviation**2, scale)
+    for number in range(3):
+        step = 1e-4 * abs(place[number])
+        above, below = ([*place] for _ in range(2))
+        above[number] += step
+        below[number] -= step
+        expected = np.subtract(
+            by_quadrature(above[0], above[1] ** 0.5, above[2]),
+            by_quadrature(below[0], below[1] ** 0.5, below[2]),
+        ) / (2 * step)
+        direction = tuple(jnp.float32(number == i) for i in range(3))
+        _, found = jax.jvp(laplacian_slab, tuple(map(jnp.float32, place)), direction)
+        np.testing.assert_allclose(found, expected, rtol=3e-3, atol=2e-4)
+
+
+def test_the_probability_is_the_sigmoid_of_the_evidence_with_its_gradient():
+    observed = jnp.linspace(-30, 30, 101, dtype=jnp.float32)
+    odds = jnp.float32(-3.0)
+
+    def by_log_odds(noise_variance, scale, odds):
+        log_odds, mean, variance = laplacian_slab(observed, noise_variance, scale)
+        return jax.nn.sigmoid(log_odds + odds), mean, variance
+
+    def by_ratio(noise_variance, scale, odds):
+        return spike_and_slab(observed, noise_variance, scale, odds)
+
+    values = (jnp.float32(0.7), jnp.float32(0.5), odds)
+    for found, expected in zip(by_ratio(*values), by_log_odds(*values), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    slopes = jax.jacobian(by_ratio, (0, 1, 2))(*values)
+    expected_slopes = jax.jacobian(by_log_odds, (0, 1, 2))(*values)
+    for found, expected in zip(
+        jax.tree.leaves(slopes), jax.tree.leaves(expected_slopes), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

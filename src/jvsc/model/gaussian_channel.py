@@ -1,25 +1,39 @@
-"""Posterior of a latent that is observed with noise, under a spike-and-Laplacian prior."""
+"""Posterior of a latent that is observed with noise, under a spike-and-Laplacian prior.
+
+In units of the noise's deviation the observation's size is u, and r is the deviation over the
+prior's scale b0. Given that the latent is not zero it is for each sign a normal variable cut off at
+zero, with means u - r and -(u + r) and variance one, whose masses give the evidence. With w the
+share of the wrong sign and g = phi / Phi of both, mean and variance are
+
+    m = u - r + 2 r w,    v = 1 + 4 r^2 w (1 - w) - 2 r g,
+
+and as log evidence is a cumulant's generating function in u, all derivatives are closed in u, r, w
+and g: training differentiates no exponential.
+"""
 
 import math
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LOG_2PI, SQRT_2PI = math.log(2 * math.pi), math.sqrt(2 * math.pi)
+SQRT_2PI = math.sqrt(2 * math.pi)
 # A slab's variance is at least this share of its channel's, so that its logarithm is finite.
 SMALLEST_SHARE = 1e-4
-# Of log(erfcx(z) (1 + z / 2)) in powers of 1 / (1 + z / 2), to 1.2e-7 (Press et al. 2007, 6.2.2).
-ERFCX_COEFFICIENTS = (
-    -1.26551223,
-    1.00002368,
-    0.37409196,
-    0.09678418,
-    -0.18628806,
-    0.27886807,
-    -1.13520398,
-    1.48851587,
-    -0.82215223,
-    0.17087277,
+# Phi(-z) exp(z^2 / 2) over t = 1 / (1 + z / 3.5) in powers of t, to 1.7e-7: a least-squares fit to
+# its largest relative error, in a variable like that of Shepherd & Laframboise (1981).
+TAIL_WIDTH = 3.5
+TAIL_COEFFICIENTS = (
+    0.1139834893,
+    0.1139841452,
+    0.1047038594,
+    0.0853703875,
+    0.06664841231,
+    0.005393312051,
+    0.07054999407,
+    -0.08501629138,
+    0.02438277671,
 )
 
 
@@ -30,9 +44,6 @@ def laplacian_slab(
 ) -> tuple[Float[Array, "*S"], Float[Array, "*S"], Float[Array, "*S"]]:
     """Posterior of a latent observed as c = s + noise, where s is zero or from Laplace(0, b0).
 
-    Given that s is not zero, it is for each sign a normal variable cut off at zero, with means
-    |c| - tau^2 / b0 and -(|c| + tau^2 / b0) and variance tau^2. Their masses give the evidence.
-
     Args:
       observed: c.
       noise_variance: tau^2 of the noise.
@@ -42,34 +53,164 @@ def laplacian_slab(
       log p(c | s not zero) - log p(c | s = 0), and mean and variance of s given c and s not zero.
     """
     deviation = jnp.sqrt(noise_variance)
-    size, ratio = jnp.abs(observed) / deviation, deviation / prior_scale
-    same, other = size - ratio, -size - ratio
-    # Phi of each sign's mean in deviations, times exp(same^2 / 2) where that does not overflow.
-    above = same > 0
-    density = jnp.where(above, jnp.exp(-0.5 * same**2), 1.0)
-    tail_same, tail_other = scaled_tail(jnp.abs(same)), scaled_tail(size + ratio)
-    mass_same = jnp.where(above, 1 - tail_same * density, tail_same)
-    mass_other = tail_other * density
-    mass = mass_same + mass_other
-    log_odds = jnp.log(mass) + jnp.where(above, 0.5 * same**2, 0.0)
-    log_odds += jnp.log(ratio) + 0.5 * LOG_2PI - math.log(2)
-    wrong_sign = mass_other / mass
-    # A normal variable above zero has, in deviations, the mean a + h and the variance 1 - h (a + h)
-    # with h = phi / Phi.
-    hazard_same, hazard_other = density / mass_same / SQRT_2PI, 1 / tail_other / SQRT_2PI
-    mean_same, mean_other = same + hazard_same, other + hazard_other
-    mean = (1 - wrong_sign) * mean_same - wrong_sign * mean_other
-    variance = (1 - wrong_sign) * (1 - hazard_same * mean_same)
-    variance += wrong_sign * (1 - hazard_other * mean_other)
-    variance += wrong_sign * (1 - wrong_sign) * (mean_same + mean_other) ** 2
-    variance = noise_variance * jnp.maximum(variance, SMALLEST_SHARE)
-    return log_odds, jnp.sign(observed) * deviation * mean, variance
+    size, ratio = _standardised(observed, deviation, prior_scale)
+    log_odds, mean, variance = _log_odds_and_moments(size, ratio)
+    return log_odds, *_in_units(observed, deviation, mean, variance)
+
+
+def spike_and_slab(
+    observed: Float[Array, "*S"],
+    noise_variance: Float[Array, "*#S"],
+    prior_scale: Float[Array, "*#S"],
+    prior_log_odds: Float[Array, "*#S"],
+) -> tuple[Float[Array, "*S"], Float[Array, "*S"], Float[Array, "*S"]]:
+    """As `laplacian_slab`, with P(s != 0 | c) in the place of the evidence, without a logarithm.
+
+    Args:
+      observed: c.
+      noise_variance: tau^2 of the noise.
+      prior_scale: b0.
+      prior_log_odds: log p0 - log(1 - p0).
+    """
+    deviation = jnp.sqrt(noise_variance)
+    size, ratio = _standardised(observed, deviation, prior_scale)
+    log_odds = jnp.broadcast_to(prior_log_odds, ratio.shape)
+    probability, mean, variance = _probability_and_moments(size, ratio, log_odds)
+    return probability, *_in_units(observed, deviation, mean, variance)
 
 
 def scaled_tail(value: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """Phi(-z) exp(z^2 / 2) of the normal distribution, for z >= 0, accurate far out."""
-    inverse = 1 / (1 + value / math.sqrt(8))
-    polynomial = jnp.full_like(inverse, ERFCX_COEFFICIENTS[-1])
-    for coefficient in ERFCX_COEFFICIENTS[-2::-1]:
+    inverse = 1 / (1 + value * (1 / TAIL_WIDTH))
+    polynomial = jnp.full_like(inverse, TAIL_COEFFICIENTS[-1])
+    for coefficient in TAIL_COEFFICIENTS[-2::-1]:
         polynomial = polynomial * inverse + coefficient
-    return 0.5 * inverse * jnp.exp(polynomial)
+    return polynomial * inverse
+
+
+class _Masses(NamedTuple):
+    """Of a latent's two signs, in units of the noise's deviation.
+
+    Attributes:
+      log_odds: the log of p(c | s not zero) / p(c | s = 0).
+      evidence_ratio: p(c | s = 0) / p(c | s not zero).
+      wrong: w.
+      hazard: g.
+    """
+
+    log_odds: Array
+    evidence_ratio: Array
+    wrong: Array
+    hazard: Array
+
+
+def _standardised(observed: Array, deviation: Array, prior_scale: Array) -> tuple[Array, Array]:
+    """U, and r with as many axes."""
+    ratio = jnp.asarray(deviation / prior_scale)
+    missing = observed.ndim - ratio.ndim
+    return jnp.abs(observed) / deviation, ratio.reshape((1,) * missing + ratio.shape)
+
+
+def _in_units(
+    observed: Array, deviation: Array, mean: Array, variance: Array
+) -> tuple[Array, Array]:
+    """Mean and variance as they are observed."""
+    variance = deviation**2 * jnp.maximum(variance, SMALLEST_SHARE)
+    return jnp.sign(observed) * deviation * mean, variance
+
+
+def _masses(size: Array, ratio: Array) -> _Masses:
+    same = size - ratio
+    above = same > 0
+    # Phi of each sign's mean, times exp(same^2 / 2) where that does not overflow.
+    exponent = 0.5 * jnp.maximum(same, 0) ** 2
+    density = jnp.exp(-exponent)
+    tail = scaled_tail(jnp.abs(same))
+    mass_same = jnp.where(above, 1 - tail * density, tail)
+    mass_other = scaled_tail(size + ratio) * density
+    inverse = 1 / (mass_same + mass_other)
+    hazard = inverse * (1 / SQRT_2PI)
+    spike = 2 * hazard / ratio
+    return _Masses(
+        exponent - jnp.log(spike), spike * density, mass_other * inverse, hazard * density
+    )
+
+
+def _moments(size: Array, ratio: Array, masses: _Masses) -> tuple[Array, Array]:
+    """M and v."""
+    wrong, twice = masses.wrong, 2 * ratio
+    mean = size - ratio + twice * wrong
+    return mean, 1 + twice * (twice * wrong * (1 - wrong) - masses.hazard)
+
+
+class _Slopes(NamedTuple):
+    """Derivatives by u and by r."""
+
+    log_odds_by_ratio: Array
+    mean_by_ratio: Array
+    variance_by_size: Array
+    variance_by_ratio: Array
+
+
+def _slopes(size: Array, ratio: Array, masses: _Masses, mean: Array) -> _Slopes:
+    """What follows from w_u = w (u + r - m) - g, w_r = w (u + r + E|s|) - g, g_u = -g m, g_r = g
+    E|s|; those of log evidence and mean by u are m and v.
+    """
+    wrong, hazard = masses.wrong, masses.hazard
+    mean_size = size - ratio - 2 * wrong * size + 2 * hazard
+    wrong_by_size = wrong * (size + ratio - mean) - hazard
+    wrong_by_ratio = wrong * (size + ratio + mean_size) - hazard
+    skewed = 4 * ratio**2 * (1 - 2 * wrong)
+    variance_by_ratio = 8 * ratio * wrong * (1 - wrong) + skewed * wrong_by_ratio
+    return _Slopes(
+        1 / ratio - mean_size,
+        2 * wrong + 2 * ratio * wrong_by_ratio - 1,
+        skewed * wrong_by_size + 2 * ratio * hazard * mean,
+        variance_by_ratio - 2 * hazard - 2 * ratio * hazard * mean_size,
+    )
+
+
+@jax.custom_jvp
+def _log_odds_and_moments(size: Array, ratio: Array) -> tuple[Array, Array, Array]:
+    masses = _masses(size, ratio)
+    return masses.log_odds, *_moments(size, ratio, masses)
+
+
+@_log_odds_and_moments.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]):
+    size, ratio = primals
+    size_moves, ratio_moves = tangents
+    masses = _masses(size, ratio)
+    mean, variance = _moments(size, ratio, masses)
+    slopes = _slopes(size, ratio, masses, mean)
+    return (masses.log_odds, mean, variance), (
+        mean * size_moves + slopes.log_odds_by_ratio * ratio_moves,
+        variance * size_moves + slopes.mean_by_ratio * ratio_moves,
+        slopes.variance_by_size * size_moves + slopes.variance_by_ratio * ratio_moves,
+    )
+
+
+@jax.custom_jvp
+def _probability_and_moments(
+    size: Array, ratio: Array, prior_log_odds: Array
+) -> tuple[Array, Array, Array]:
+    masses = _masses(size, ratio)
+    probability = 1 / (1 + masses.evidence_ratio * jnp.exp(-prior_log_odds))
+    return probability, *_moments(size, ratio, masses)
+
+
+@_probability_and_moments.defjvp
+def _(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]):
+    size, ratio, prior_log_odds = primals
+    size_moves, ratio_moves, odds_move = tangents
+    masses = _masses(size, ratio)
+    off = masses.evidence_ratio * jnp.exp(-prior_log_odds)
+    probability = 1 / (1 + off)
+    mean, variance = _moments(size, ratio, masses)
+    slopes = _slopes(size, ratio, masses, mean)
+    log_odds_move = mean * size_moves + slopes.log_odds_by_ratio * ratio_moves + odds_move
+    return (probability, mean, variance), (
+        probability * (1 - probability) * log_odds_move,
+        variance * size_moves + slopes.mean_by_ratio * ratio_moves,
+        slopes.variance_by_size * size_moves + slopes.variance_by_ratio * ratio_moves,
+    )

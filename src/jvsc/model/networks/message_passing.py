@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
-from jvsc.model.gaussian_channel import laplacian_slab
+from jvsc.model.gaussian_channel import laplacian_slab, spike_and_slab
 from jvsc.model.networks.base import Encoder, LinearGenerativeModel, Parameters, Statistics
 from jvsc.model.thresholding import Heads
 
@@ -53,19 +53,22 @@ def message_passing_encoder(
         code = jnp.zeros((data.shape[0], num_latents), data.dtype)
         probability = jax.nn.sigmoid(generative.prior_log_odds)
         variance = jnp.full_like(code, 1.0) * probability * 2 * prior_scale**2
-        residual, uncertain, loc, slab, gate = data, jnp.zeros_like(code[:, :1]), code, code, code
+        residual, uncertain = data, jnp.zeros_like(code[:, :1])
+        observed, channel = code, variance[:, :1]
         for step in range(num_steps):
             channel = generative.noise_variance + jnp.sum(variance, 1, keepdims=True) / num_features
             if step:
                 onsager = residual * uncertain / num_features
                 residual = data - code @ dictionary + onsager
             observed = code + residual @ dictionary.T
-            log_odds, loc, slab = laplacian_slab(observed, channel, prior_scale)
-            gate = log_odds + generative.prior_log_odds
-            active = jax.nn.sigmoid(gate)
+            active, loc, slab = spike_and_slab(
+                observed, channel, prior_scale, generative.prior_log_odds
+            )
             code = active * loc
             variance = active * (slab + loc**2) - code**2
             uncertain = jnp.sum(variance, 1, keepdims=True) / channel
+        log_odds, loc, slab = laplacian_slab(observed, channel, prior_scale)
+        gate = log_odds + generative.prior_log_odds
         return {"loc": loc, "log_scale": 0.5 * jnp.log(slab / 2), "gate": gate}, statistics
 
     return Encoder(init, apply, reads_dictionary=True)

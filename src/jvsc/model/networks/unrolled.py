@@ -6,28 +6,30 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
-from jvsc.model.gaussian_channel import laplacian_slab
+from jvsc.model.gaussian_channel import laplacian_slab, spike_and_slab
 from jvsc.model.networks.base import Encoder, LinearGenerativeModel, Parameters, Statistics
 from jvsc.model.thresholding import Heads
 
 # Where the learned numbers of each step begin.
 STEP_SIZE, MOMENTUM = 0.3, 0.3
 # Parameters that have a value for each step.
+# The products of matrices, which the gradient keeps of each step; the rest is made again.
+CORRELATION = "correlation"
 PER_STEP = ("step_size", "momentum", "log_variance_factor", "correction")
 
 
 class _State(NamedTuple):
-    """What goes from step to step: codes now and before, and the posterior of the last step."""
+    """What goes from step to step: codes now and before, and what the last step observed."""
 
     code: Float[Array, "B K"]
     before: Float[Array, "B K"]
     uncertain: Float[Array, "B 1"]
-    loc: Float[Array, "B K"]
-    gate: Float[Array, "B K"]
-    variance: Float[Array, "B K"]
+    observed: Float[Array, "B K"]
+    noise_variance: Float[Array, "B #K"]
 
 
 def unrolled_encoder(
@@ -100,30 +102,35 @@ def unrolled_encoder(
         limit = jnp.linalg.norm(data, axis=1, keepdims=True)
 
         def step(state: _State, numbers: dict[str, Array]) -> tuple[_State, None]:
-            observed = numbers["step_size"] * correlate(state.code, numbers.get("correction"))
+            correlation = correlate(state.code, numbers.get("correction"))
+            observed = numbers["step_size"] * checkpoint_name(correlation, CORRELATION)
             observed += state.code + numbers["momentum"] * (state.code - state.before)
             # No latent of a unit-norm atom needs more; steps that are too long would diverge.
             observed = jnp.clip(observed, -limit, limit)
             channel = generative.noise_variance + state.uncertain / num_features
-            log_odds, loc, variance = laplacian_slab(
-                observed, channel * jnp.exp(numbers["log_variance_factor"]), generative.prior_scale
+            channel = channel * jnp.exp(numbers["log_variance_factor"])
+            active, loc, variance = spike_and_slab(
+                observed, channel, generative.prior_scale, generative.prior_log_odds
             )
-            gate = log_odds + generative.prior_log_odds
-            active = jax.nn.sigmoid(gate)
             code = active * loc
             square = active * (variance + loc**2)
             uncertain = jnp.sum(square - code**2, axis=1, keepdims=True)
-            return _State(code, state.code, uncertain, loc, gate, variance), None
+            return _State(code, state.code, uncertain, observed, channel), None
 
         dtype = jnp.result_type(data, generative.dictionary, parameters["step_size"])
         zeros = jnp.zeros((data.shape[0], num_latents), dtype)
         prior_variance = jax.nn.sigmoid(generative.prior_log_odds) * 2 * generative.prior_scale**2
         uncertain = jnp.full((data.shape[0], 1), num_latents, dtype) * prior_variance
-        start = _State(zeros, zeros, uncertain, zeros, zeros, zeros)
+        width = parameters["log_variance_factor"].shape[1]
+        start = _State(zeros, zeros, uncertain, zeros, zeros[:, :width])
         # One step is compiled, however many there are.
         steps = {name: parameters[name] for name in PER_STEP if name in parameters}
-        last, _ = jax.lax.scan(jax.checkpoint(step), start, steps)
-        loc, gate, variance = last.loc, last.gate, last.variance
+        keeps = jax.checkpoint_policies.save_only_these_names(CORRELATION)
+        last, _ = jax.lax.scan(jax.checkpoint(step, policy=keeps), start, steps)
+        log_odds, loc, variance = laplacian_slab(
+            last.observed, last.noise_variance, generative.prior_scale
+        )
+        gate = log_odds + generative.prior_log_odds
         gate = jnp.exp(parameters["log_gate_factor"]) * gate + parameters["gate_offset"]
         log_scale = 0.5 * jnp.log(variance / 2) + parameters["log_scale_factor"]
         heads = {
