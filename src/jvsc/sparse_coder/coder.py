@@ -126,12 +126,12 @@ def tracked_model(plan: Plan, num_features: int) -> SolverCoded | Variational | 
     model = build_model(config, num_features, DATA_AXIS, training=True)
     if isinstance(model, Variational) and model.empirical_bayes is not None:
         return model
-    assert plan.sparsity is not None  # refused of other methods
     if isinstance(model, SolverCoded):
         generator = tracked_generator(model.generator, plan.sparsity, initial_log_penalty(config))
         return replace(
             model, generator=generator, solve=partial(solve_tracked, positive=plan.positive)
         )
+    assert plan.sparsity is not None  # refused of other methods
     if isinstance(model, SparseAutoencoder):
         if config.method != "relu_l1":  # the others' losses hold a number of non-zeros
             return model
@@ -260,3 +260,10 @@ def with_atoms(state: TrainState, atoms: Float[np.ndarray, "K D"], keep_norms: b
     else:
         generator = given
     return state._replace(parameters=Parameters(encoder, generator))
+
+
+def with_penalty(state: TrainState, penalty: float) -> TrainState:
+    """A state of a solver's dictionary whose codes are solved for at this penalty."""
+    control = jnp.full(1, math.log(penalty), jnp.float32)
+    generator = state.statistics.generator | {"control": control}
+    return state._replace(statistics=state.statistics._replace(generator=generator))

@@ -26,6 +26,7 @@ from jvsc.sparse_coder.fitting import (
 from jvsc.sparse_coder.learning import LearningCoder
 from jvsc.sparse_coder.settings import (
     ONLINE,
+    SPARSITY,
     EncoderName,
     batch_of,
     make_plan,
@@ -76,6 +77,10 @@ class SparseCoder(LearningCoder):
         non-zeros is still `sparsity`. For "inferred_threshold" a step changes the latent whose best
         value, or zero, lowers 0.5 ||x - s A||^2 + penalty ||s||_0 most; for the others it is a
         proximal-gradient step towards the lasso's optimum.
+      alpha: the lasso's penalty in place of `sparsity`, for "lasso" and "fista"; scikit-learn's of
+        the same name, in the data's units. Codes minimise 0.5 ||x - mean_ - u V||^2 + alpha ||u||_1
+        with V the atoms at norm 1, u = scale_ times what `transform` gives; or with V and u the
+        given `dictionary` and its codes as they are.
       kl_weight: weight of the divergence, of methods that draw; less lets codes leave the prior and
         reconstruct more, and too little lets training diverge. At 1 the divergence holds a latent's
         size as firmly as a residual of unit variance pulls at it.
@@ -112,7 +117,8 @@ class SparseCoder(LearningCoder):
       loss_curve_: what training descends, the mean of each pass.
       n_steps_: gradient steps, of all calls of `partial_fit` together.
       n_features_in_: D.
-      penalty_: of `refine_steps`, or of "lasso" and "fista"; in units of the scaled data.
+      penalty_: of `refine_steps`, or of "lasso" and "fista"; in units of the scaled data, so
+        `alpha` over scale_, or over its square with a given `dictionary`.
 
     Source: Fallah & Rozell (2022), Variational Sparse Coding with Learned Thresholding.
     """
@@ -131,10 +137,11 @@ class SparseCoder(LearningCoder):
         self,
         n_components: int = 256,
         method: str = "inferred_threshold",
-        sparsity: float | None = 0.1,
+        sparsity: float | None = SPARSITY,
         n_samples: int = 20,
         refine_steps: int = 0,
         *,
+        alpha: float | None = None,
         kl_weight: float = 0.3,
         max_iter: int | None = None,
         batch_size: int = 128,
@@ -154,6 +161,7 @@ class SparseCoder(LearningCoder):
         self.sparsity = sparsity
         self.n_samples = n_samples
         self.refine_steps = refine_steps
+        self.alpha = alpha
         self.kl_weight = kl_weight
         self.max_iter = max_iter
         self.batch_size = batch_size

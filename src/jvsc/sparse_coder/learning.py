@@ -11,7 +11,7 @@ import numpy as np
 from jvsc.errors import DivergenceError, UserError
 from jvsc.model.solver_coded import SolverCoded
 from jvsc.sparse_coder.base import CoderBase
-from jvsc.sparse_coder.coder import Coder, packed, with_atoms
+from jvsc.sparse_coder.coder import Coder, packed, with_atoms, with_penalty
 from jvsc.sparse_coder.coding import (
     Learned,
     calibrated_penalty,
@@ -49,6 +49,7 @@ class LearningCoder(CoderBase):
     dict_init: Any
     kl_weight: float
     sparsity: float | None
+    alpha: float | None
     refine_steps: int
 
     @contextmanager
@@ -103,9 +104,12 @@ class LearningCoder(CoderBase):
         watch: Watch,
     ) -> list[float]:
         """Runs the passes and keeps what they give; returns the loss of each."""
-        if plan.learns_online:
-            given = self.dictionary is not None or self.dict_init is not None
-            state, losses = run_online_passes(plan, state, rows, passes, watch, given)
+        penalty = self._given_penalty()
+        if penalty is not None:
+            state = with_penalty(state, penalty)
+        if plan.learns_online and not plan.keeps_dictionary:
+            has_start = self.dict_init is not None
+            state, losses = run_online_passes(plan, state, rows, passes, watch, has_start)
         else:
             state, losses = run_passes(plan, coder, state, rows, passes, watch)
         components = components_of(state, self.scale_, rows.data.dtype)
@@ -137,10 +141,19 @@ class LearningCoder(CoderBase):
         penalty = getattr(self, "penalty_", None)
         return codes_of(self._learned(), self._rows(data), penalty, int(self.refine_steps))
 
+    def _given_penalty(self) -> float | None:
+        """`alpha` in units of the scaled data and the atoms that code them; None where it is."""
+        if self.alpha is None:
+            return None
+        # With norm 1, codes have the data's units; those of given atoms have none.
+        return float(self.alpha) / self.scale_ ** (1 if self.dictionary is None else 2)
+
     def _calibrate(self, rows: StandardisedRows) -> None:
-        """Finds the penalty at which codes of data fitted have the wanted share of non-zeros."""
+        """The penalty: as given, or with the wanted share of non-zeros of codes of data fitted."""
         self.__dict__.pop("penalty_", None)
-        steps = int(self.refine_steps)
-        penalty = calibrated_penalty(self._learned(), rows, self.sparsity, steps)
+        penalty = self._given_penalty()
+        if penalty is None:
+            steps = int(self.refine_steps)
+            penalty = calibrated_penalty(self._learned(), rows, self.sparsity, steps)
         if penalty is not None:
             self.penalty_ = penalty

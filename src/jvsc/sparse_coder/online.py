@@ -17,6 +17,7 @@ from jvsc.solvers.online_dictionary import (
     single_threaded_products,
     unit_atoms,
 )
+from jvsc.sparse_coder.coder import with_penalty
 from jvsc.sparse_coder.fitting import Watch, watched
 from jvsc.sparse_coder.refining import penalty_for
 from jvsc.sparse_coder.settings import Plan
@@ -51,9 +52,9 @@ def run_online_passes(
     patience, losses = Patience(), []
     with single_threaded_products():
         now = _begun(state, rows, has_start, random)
-        if now.step == 0 and passes:
+        if now.step == 0 and passes and plan.sparsity is not None:
             first = rows[random.permutation(len(rows))[:FIRST_ROWS]]
-            now = now._replace(penalty=_first_penalty(first, now.atoms, plan))
+            now = now._replace(penalty=_first_penalty(first, now.atoms, plan.sparsity, plan))
         for number in range(1, passes + 1):
             now, loss, share = _pass(plan, now, rows, random)
             losses.append(loss)
@@ -81,14 +82,10 @@ class _Online(NamedTuple):
 
     def put(self, state: TrainState) -> TrainState:
         """The training state that holds it."""
-        control = jnp.asarray([np.log(self.penalty)], jnp.float32)
         moments = (jnp.asarray(part, jnp.float32)[None] for part in self.moments)
-        return state._replace(
+        return with_penalty(state, self.penalty)._replace(
             step=jnp.asarray([self.step], state.step.dtype),
             parameters=state.parameters._replace(generator=jnp.asarray(self.atoms[None])),
-            statistics=state.statistics._replace(
-                generator=state.statistics.generator | {"control": control}
-            ),
             optimizer=DictionaryMoments(*moments),
         )
 
@@ -112,7 +109,6 @@ def _pass(
     plan: Plan, now: _Online, rows: StandardisedRows, random: np.random.Generator
 ) -> tuple[_Online, float, float]:
     """One pass over the data; the means of objective (10) and of the share of non-zeros."""
-    assert plan.sparsity is not None  # refused before
     of_steps: list[tuple[float, float]] = []
     for places in batches(random, len(rows), plan.config.batch_size):
         batch = rows[places]
@@ -122,23 +118,24 @@ def _pass(
         left = batch - codes @ now.atoms
         energy = 0.5 * float(np.vdot(left, left)) + now.penalty * float(np.abs(codes).sum())
         of_steps.append((energy / len(batch), float(np.mean(codes != 0))))
-        penalty = next_penalty(now.penalty, codes, plan.sparsity)
+        penalty = now.penalty
+        if plan.sparsity is not None:
+            penalty = next_penalty(penalty, codes, plan.sparsity)
         now = _Online(now.step + 1, atoms, moments, penalty)
     loss, share = np.asarray(of_steps).mean(axis=0).tolist()
     return now, loss, share
 
 
 def _first_penalty(
-    rows: Float[np.ndarray, "n D"], atoms: Float[np.ndarray, "K D"], plan: Plan
+    rows: Float[np.ndarray, "n D"], atoms: Float[np.ndarray, "K D"], sparsity: float, plan: Plan
 ) -> float:
     """The penalty at which the first codes have the wanted share of non-zeros."""
-    assert plan.sparsity is not None  # refused before
 
     def share(penalty: float) -> float:
         return float(np.mean(fastest_lasso(rows, atoms, penalty, plan.positive, 1e-2) != 0))
 
     highest = float(np.abs(rows @ atoms.T).max())
-    return penalty_for(share, plan.sparsity, highest) if highest else 1.0
+    return penalty_for(share, sparsity, highest) if highest else 1.0
 
 
 def rescaled_online(state: TrainState, factor: float) -> TrainState:

@@ -50,7 +50,8 @@ def rescaled(
         statistics = statistics._replace(prior=prior)
     else:
         encoder = _on_other_inputs(plan, encoder, ratio, shift)
-        generator = generator * np.float32(ratio)
+        if not plan.config.generator.unit_norm:
+            generator = generator * np.float32(ratio)
     if isinstance(method, SolverMethod):
         control = statistics.generator["control"] + 2 * log_ratio
         statistics = statistics._replace(generator=statistics.generator | {"control": control})

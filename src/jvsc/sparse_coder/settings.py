@@ -6,7 +6,13 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from jvsc.errors import UserError
-from jvsc.model.methods import METHODS, AutoencoderMethod, SolverMethod, VariationalMethod
+from jvsc.model.methods import (
+    METHODS,
+    AutoencoderMethod,
+    Method,
+    SolverMethod,
+    VariationalMethod,
+)
 from jvsc.runs.config import Config, Section, make_config
 from jvsc.runs.needs import FLOAT, refuse_beyond_memory
 
@@ -23,6 +29,8 @@ BANDWIDTH = 0.1
 # atoms is the same for any number of data.
 ONLINE, ONLINE_BATCHES = "lasso", 4
 EncoderName = Literal["mlp", "linear", "unrolled", "message_passing"]
+# The share of non-zeros that is wanted where nothing is said.
+SPARSITY = 0.1
 # The prior's share of non-zeros at the start, where none is wanted.
 FIRST_SPARSITY = 0.05
 # Scale of the Laplacian prior and variance of the Gaussian with its variance; codes are in these
@@ -41,6 +49,7 @@ class CoderSettings(Section):
     n_components: PositiveInt
     method: str
     sparsity: float | None = Field(gt=0, lt=1)
+    alpha: PositiveFloat | None
     n_samples: PositiveInt
     refine_steps: NonNegativeInt
     kl_weight: PositiveFloat
@@ -59,7 +68,8 @@ class Plan(NamedTuple):
 
     Attributes:
       config: a run's settings.
-      sparsity: share of non-zeros that a controller holds; None where there is none.
+      sparsity: share of non-zeros that a controller holds; None where there is none, as with a
+        given penalty.
       keeps_dictionary: whether the encoder alone is trained.
       positive: whether the lasso's codes may not be negative.
       learns_online: whether the dictionary is made of codes' moments, not by gradient steps.
@@ -84,28 +94,12 @@ def make_plan(
     Raises:
       UserError: for a parameter that does not apply to the method.
     """
+    check_parameters(settings)
     learns_online = settings.method == ONLINE
     if learns_online:
         settings = settings.model_copy(update={"method": "fista"})
     check_memory(settings, num_features, batch_size, learns_online)
     method = METHODS[settings.method]
-    finds_prior = isinstance(method, VariationalMethod) and method.finds_prior
-    if settings.sparsity is None and not finds_prior:
-        raise UserError(f"sparsity=None does not apply to {settings.method}; give a share")
-    if settings.encoder is not None and not isinstance(method, VariationalMethod):
-        raise UserError(f"encoder does not apply to {settings.method}; leave it None")
-    if settings.encoder == "message_passing" and not finds_prior:
-        raise UserError(
-            f"encoder='message_passing' does not apply to {settings.method}; give another, or "
-            "method='inferred_threshold'"
-        )
-    if settings.refine_steps and isinstance(method, AutoencoderMethod):
-        raise UserError(f"refine_steps does not apply to {settings.method}; leave it 0")
-    if settings.positive_code and not isinstance(method, SolverMethod):
-        raise UserError(
-            f"positive_code does not apply to {settings.method}; leave it False, or give "
-            "method='fista' or a sparse autoencoder"
-        )
     online = num_epochs is None
     common = {
         "method": settings.method,
@@ -119,16 +113,59 @@ def make_plan(
     }
     if isinstance(method, AutoencoderMethod):
         special = _autoencoder_settings(settings, num_features, batch_size, online)
-    elif finds_prior:
+    elif finds_prior(method):
         special = _explaining_settings(settings, num_features, online)
     else:
         special = _drawn_or_solved_settings(settings, num_features, num_epochs)
     return Plan(
         make_config(common | special),
-        settings.sparsity,
+        None if settings.alpha else settings.sparsity,
         positive=settings.positive_code,
         learns_online=learns_online,
     )
+
+
+def finds_prior(method: Method) -> bool:
+    """Whether training finds noise and prior."""
+    return isinstance(method, VariationalMethod) and method.finds_prior
+
+
+def check_parameters(settings: CoderSettings) -> None:
+    """Refuses parameters that do not apply to the method.
+
+    Raises:
+      UserError: naming one, and what to do.
+    """
+    name = settings.method
+    method = METHODS["fista" if name == ONLINE else name]
+    solves, explains = isinstance(method, SolverMethod), finds_prior(method)
+    if settings.alpha is not None and not solves:
+        raise UserError(
+            f"alpha does not apply to {name}, which has no such penalty; leave it None, or give "
+            "method='lasso' or 'fista'"
+        )
+    if settings.alpha is not None and settings.sparsity not in (None, SPARSITY):
+        raise UserError(
+            f"alpha={settings.alpha} and sparsity={settings.sparsity} both decide how sparse codes "
+            "are; give one of them"
+        )
+    if settings.sparsity is None and not (explains or settings.alpha):
+        hint = "a share, or alpha" if solves else "a share"
+        raise UserError(f"sparsity=None does not apply to {name}; give {hint}")
+    if settings.encoder is not None and not isinstance(method, VariationalMethod):
+        raise UserError(f"encoder does not apply to {name}; leave it None")
+    if settings.encoder == "message_passing" and not explains:
+        raise UserError(
+            f"encoder='message_passing' does not apply to {name}; give another, or "
+            "method='inferred_threshold'"
+        )
+    if settings.refine_steps and isinstance(method, AutoencoderMethod):
+        raise UserError(f"refine_steps does not apply to {name}; leave it 0")
+    if settings.positive_code and not solves:
+        raise UserError(
+            f"positive_code does not apply to {name}; leave it False, or give method='fista' or a "
+            "sparse autoencoder"
+        )
 
 
 def _hidden(num_features: int) -> tuple[int, ...]:
@@ -143,12 +180,13 @@ def _drawn_or_solved_settings(
     """Of methods that draw their codes, or solve for them.
 
     The dictionary starts where codes of the prior have the data's variance, one a column. The KL is
-    weighed against a dictionary that has it with the wanted share of non-zeros.
+    weighed against a dictionary that has it with the wanted share of non-zeros. By a given penalty
+    atoms have norm 1: else they would grow until it counts for nothing.
     """
     lasso_codes = isinstance(METHODS[settings.method], SolverMethod)
     has_sparsity = METHODS[settings.method].has_sparsity
-    assert settings.sparsity is not None  # refused before
-    share = settings.sparsity if has_sparsity or lasso_codes else START_SHARE
+    wanted = settings.sparsity or SPARSITY
+    share = wanted if has_sparsity or lasso_codes else START_SHARE
     norm = math.sqrt(num_features / (PRIOR["variance"] * settings.n_components * share))
     return {
         "sparsity": settings.sparsity if has_sparsity else None,
@@ -169,7 +207,8 @@ def _drawn_or_solved_settings(
             "decay": 1.0 if num_epochs is None else LAST_RATE ** (1 / num_epochs),
             "initial_norm": norm if lasso_codes else norm * (share / START_SHARE) ** 0.5,
             "frobenius": 0.0,
-        },
+        }
+        | ({"initial_norm": 1.0, "unit_norm": True} if settings.alpha else {}),
     }
 
 

@@ -112,12 +112,12 @@ def tracked_encoder(
     return Encoder(init, apply, reads_dictionary=encoder.reads_dictionary)
 
 
-def tracked_generator(generator: Generator, sparsity: float, start: float) -> Generator:
+def tracked_generator(generator: Generator, sparsity: float | None, start: float) -> Generator:
     """A generator with a controller of the lasso's penalty, by the codes it is trained on.
 
     Args:
       generator: the generator.
-      sparsity: wanted share of non-zeros.
+      sparsity: wanted share of non-zeros; None for a penalty that stays.
       start: first value, the logarithm of a penalty.
     """
 
@@ -130,7 +130,7 @@ def tracked_generator(generator: Generator, sparsity: float, start: float) -> Ge
     ) -> tuple[Float[Array, "*B D"], Any]:
         data, network = generator.apply(parameters, statistics["network"], codes, training)
         control = statistics["control"]
-        if training:
+        if training and sparsity is not None:
             control = moved(control, jnp.mean(nonzero_fraction(codes)), sparsity)
         return data, {"network": network, "control": control}
 

@@ -1,0 +1,108 @@
+"""SparseCoder(alpha=...): the lasso's penalty, in scikit-learn's units."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
+
+import jvsc
+from jvsc import SparseCoder, UserError
+
+DIGITS = load_digits().data
+SOLVED = pytest.mark.parametrize("method", ["lasso", "fista"])
+
+
+def objective(data, codes, atoms, alpha):
+    return 0.5 * np.sum((data - codes @ atoms) ** 2, 1) + alpha * np.abs(codes).sum(1)
+
+
+def learned(method, scale=1.0, alpha=10.0, **given):
+    given = {"n_components": 32, "max_iter": 8, "random_state": 0} | given
+    return SparseCoder(method=method, alpha=alpha * scale, **given).fit(scale * DIGITS)
+
+
+@SOLVED
+def test_codes_are_those_of_scikit_learn_at_the_same_alpha(method):
+    coder = learned(method)
+    norms = np.linalg.norm(coder.components_, axis=1, keepdims=True)
+    np.testing.assert_allclose(norms, coder.scale_, rtol=1e-5)
+    atoms, centred = coder.components_ / norms, DIGITS[:60] - coder.mean_
+    expected = sparse_encode(centred, atoms, algorithm="lasso_cd", alpha=10, max_iter=9999)
+    codes = coder.scale_ * coder.transform(DIGITS[:60])
+    np.testing.assert_allclose(
+        objective(centred, codes, atoms, 10), objective(centred, expected, atoms, 10), rtol=1e-3
+    )
+    assert np.mean(codes != 0) == pytest.approx(np.mean(expected != 0), abs=0.01)
+    assert coder.penalty_ == pytest.approx(10 / coder.scale_)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "most"), [("lasso", 1.01), ("fista", 1.1)])
+def test_a_dictionary_is_as_good_as_scikit_learns_for_the_same_alpha(method, most):
+    data = DIGITS - DIGITS.mean(axis=0)
+    coder = SparseCoder(16, method, alpha=20.0, max_iter=60, random_state=0).fit(data)
+    theirs = MiniBatchDictionaryLearning(16, alpha=20, max_iter=20, random_state=0).fit(data)
+
+    def mean_objective(atoms):
+        codes = sparse_encode(data, atoms, algorithm="lasso_cd", alpha=20, max_iter=9999)
+        return objective(data, codes, atoms, 20).mean()
+
+    ours = mean_objective(coder.components_ / coder.scale_)
+    assert ours < most * mean_objective(theirs.components_)
+
+
+@SOLVED
+def test_the_unit_of_the_data_is_that_of_alpha(method):
+    one, thousand = learned(method), learned(method, 1000.0)
+    np.testing.assert_allclose(
+        one.transform(DIGITS[:20]), thousand.transform(1000 * DIGITS[:20]), atol=1e-3
+    )
+    assert thousand.penalty_ == pytest.approx(one.penalty_, rel=1e-6)
+
+
+@SOLVED
+def test_a_given_dictionary_is_coded_by_as_scikit_learns_sparse_coder_does(method):
+    random = np.random.default_rng(0)
+    atoms = DIGITS[random.choice(len(DIGITS), 40)] * random.uniform(0.2, 3, (40, 1))
+    coder = SparseCoder(method=method, alpha=300.0, dictionary=atoms).fit(DIGITS)
+    codes = coder.transform(DIGITS[:50])
+    expected = sparse_encode(DIGITS[:50], atoms, algorithm="lasso_cd", alpha=300, max_iter=9999)
+    np.testing.assert_allclose(
+        objective(DIGITS[:50], codes, atoms, 300),
+        objective(DIGITS[:50], expected, atoms, 300),
+        rtol=1e-3,
+    )
+
+
+@SOLVED
+def test_parts_are_learned_from_at_the_same_penalty(method, tmp_path):
+    coder = SparseCoder(32, method, alpha=10.0, random_state=0)
+    for part in np.split(DIGITS[:1500] * np.linspace(0.1, 1, 1500)[:, None], 5):
+        coder.partial_fit(part)
+        assert coder.penalty_ == pytest.approx(10 / coder.scale_)
+        norms = np.linalg.norm(coder.components_, axis=1)
+        np.testing.assert_allclose(norms, coder.scale_, rtol=1e-5)
+    coder.save(tmp_path / "model")
+    found = jvsc.load(tmp_path / "model")
+    assert found.get_params()["alpha"] == 10.0
+    assert found.penalty_ == coder.penalty_
+    np.testing.assert_array_equal(found.transform(DIGITS[:9]), coder.transform(DIGITS[:9]))
+    found.set_params(alpha=20.0).partial_fit(DIGITS)
+    assert found.penalty_ == pytest.approx(20 / found.scale_)
+    assert np.mean(found.transform(DIGITS) != 0) < np.mean(coder.transform(DIGITS) != 0)
+    assert clone(found).alpha == 20.0
+
+
+def test_a_penalty_that_does_not_apply_is_refused_in_one_line():
+    for given, message in (
+        ({"method": "topk"}, "alpha does not apply to topk, which has no such penalty"),
+        ({}, "alpha does not apply to inferred_threshold"),
+        ({"method": "lasso", "sparsity": 0.2}, "alpha=1.0 and sparsity=0.2 both decide how sparse"),
+        ({"method": "lasso", "alpha": 0.0}, "alpha"),
+    ):
+        with pytest.raises(UserError, match=message) as refused:
+            SparseCoder(**{"alpha": 1.0} | given).fit(DIGITS)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match="sparsity=None does not apply to lasso; give a share, or"):
+        SparseCoder(method="lasso", sparsity=None).fit(DIGITS)
