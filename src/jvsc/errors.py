@@ -1,13 +1,17 @@
 """What goes wrong for a reason the user can mend."""
 
+import os
 import signal
 from collections.abc import Iterable
 from importlib.util import find_spec
+from pathlib import Path
 
 # EX_TEMPFAIL: nothing is wrong with the run, and the same command goes on with it.
 EXIT_INTERRUPTED = 75
 # What shells give a command that Ctrl-C ends.
 EXIT_CTRL_C = 128 + signal.SIGINT
+# A control group may allow a process less than the machine has.
+GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class UserError(ValueError):
@@ -28,6 +32,35 @@ def require_extra(extra: str, asker: str, modules: Iterable[str]) -> None:
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         raise UserError(f"{asker} needs {', '.join(missing)}: pip install 'jvsc[{extra}]'")
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this process may use at most."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in map(Path, GROUP_LIMITS):
+        try:
+            limits.append(int(file.read_text()))
+        except (OSError, ValueError):
+            continue  # no group, or no limit
+    return min(limits)
+
+
+def refuse_beyond_memory(sizes: dict[str, int]) -> None:
+    """Refuses arrays that the machine cannot hold.
+
+    Args:
+      sizes: bytes, by the settings that they follow from.
+
+    Raises:
+      UserError: naming the settings and what they would take.
+    """
+    memory = machine_memory()
+    for keys, size in sizes.items():
+        if size > memory:
+            raise UserError(
+                f"{keys}: would take {size / 1e9:,.0f} GB, and this machine has "
+                f"{memory / 1e9:,.0f} GB; lower them"
+            )
 
 
 class DivergenceError(RuntimeError):

@@ -4,9 +4,9 @@ import pytest
 from models import small_config
 from rich.console import Console
 
-from jvsc.errors import UserError
-from jvsc.runs import needs
-from jvsc.runs.needs import check_chunk, check_needs, machine_memory
+from jvsc import errors
+from jvsc.errors import UserError, machine_memory
+from jvsc.runs.needs import check_chunk, check_needs
 from jvsc.runs.train import train
 
 
@@ -32,7 +32,7 @@ def test_what_the_machine_has_not_is_refused_with_its_size(changes, tmp_path):
 
 def test_a_run_that_fits_is_not_refused(monkeypatch):
     check_needs(small_config())
-    monkeypatch.setattr(needs, "machine_memory", lambda: 100)
+    monkeypatch.setattr(errors, "machine_memory", lambda: 100)
     with pytest.raises(UserError):
         check_needs(small_config())
     with pytest.raises(UserError, match=r"eval\.chunk: would take"):

@@ -256,8 +256,10 @@ def test_numbers_beyond_float32_are_refused_or_marked():
     for x, a in ((1e200, 1.0), (1e-200, 1.0), (1.0, 1e200), (1.0, 1e-60)):
         with pytest.raises(UserError, match="float32 cannot hold; scale it, or set JAX_ENABLE_X64"):
             fista(data * np.float64(x), dictionary * np.float64(a), 0.5)
-    subnormal = fista(np.float32(data * np.float64(1e-40)), dictionary, 0.5)
-    assert np.isnan(subnormal.gap).all()
+    subnormal = np.float32(data * np.float64(1e-40))
+    with pytest.raises(UserError, match="which float32 cannot hold; scale it"):
+        fista(subnormal, dictionary, 0.5)
+    assert np.isnan(fista(jnp.asarray(subnormal), dictionary, 0.5).gap).all()
     solve = jax.jit(lambda penalty: fista(data, dictionary, penalty))
     assert np.isnan(solve(np.float32(1e-40)).gap).all()
 

@@ -11,6 +11,7 @@ from jvsc.errors import UserError
 from jvsc.solvers import fista
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install 'jvsc[numba]'")
+from jvsc.kernels.lasso.all_data import solve_on_sets
 from jvsc.solvers import lasso
 from jvsc.solvers.problem import check_shapes
 
@@ -313,3 +314,69 @@ def test_codes_are_the_same_whatever_the_batch_and_the_number_of_threads(penalty
     together = objective(codes, data, dictionary, penalty)
     apart = objective(np.concatenate(parts), data, dictionary, penalty)
     np.testing.assert_allclose(apart, together, rtol=2e-5)
+
+
+@pytest.mark.parametrize("penalty", [1e-6, 1e-8])
+def test_a_penalty_that_float32_would_lose_is_solved_in_float64(penalty):
+    random = np.random.default_rng(0)
+    data = random.normal(size=(8, 16)).astype(np.float32)
+    atoms = random.normal(size=(24, 16)).astype(np.float32)
+    solution = lasso(data, atoms, penalty)
+    exact = lasso(data.astype(np.float64), atoms.astype(np.float64), penalty, tolerance=1e-9).codes
+    assert solution.codes.dtype == np.float32
+    np.testing.assert_allclose(solution.codes, exact, atol=2e-3)
+    np.testing.assert_allclose(solution.codes @ atoms, data, atol=1e-3)
+
+
+def test_a_row_of_huge_norm_has_codes_and_one_beyond_all_rounding_is_refused():
+    random = np.random.default_rng(0)
+    data, atoms = random.normal(size=(4, 5)), random.normal(size=(8, 5))
+    data[3] *= 1e9
+    narrow = lasso(data.astype(np.float32), atoms.astype(np.float32), 0.5).codes
+    left = data[3] - narrow[3].astype(np.float64) @ atoms
+    assert np.linalg.norm(left) < 1e-6 * np.linalg.norm(data[3])
+    with pytest.raises(UserError, match="penalty is lost in float64's rounding"):
+        lasso(data, atoms, 1e-20)
+
+
+def test_codes_that_their_type_cannot_hold_are_refused():
+    data, atoms = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)
+    with pytest.raises(UserError, match="codes are too large for float32"):
+        lasso(data * np.float32(1e20), atoms * np.float32(1e-20), 0.5)
+
+
+def test_arrays_in_any_order_and_only_to_be_read_are_solved_by_the_same_code():
+    random = np.random.default_rng(0)
+    data, atoms = random.normal(size=(12, 5)), random.normal(size=(8, 5))
+    codes, compiled = lasso(data, atoms, 0.5).codes, len(solve_on_sets.signatures)
+    read_only = [np.frombuffer(part.tobytes()).reshape(part.shape) for part in (data, atoms)]
+    np.testing.assert_array_equal(lasso(*read_only, 0.5).codes, codes)
+    columns = [np.asfortranarray(part) for part in (data, atoms)]
+    np.testing.assert_array_equal(lasso(*columns, 0.5).codes, codes)
+    np.testing.assert_array_equal(lasso(data, atoms, 0.5, max_iterations=10**12).codes, codes)
+    assert len(solve_on_sets.signatures) == compiled
+
+
+@pytest.mark.parametrize("solve", [lasso, fista])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_iterations": 2.5}, "max_iterations is 2.5; give a whole number"),
+        ({"max_iterations": None}, "max_iterations is None"),
+        ({"max_iterations": -1}, "max_iterations is -1"),
+        ({"tolerance": np.nan}, "tolerance is nan; give a number of at least 0"),
+        ({"tolerance": "a"}, "tolerance is 'a'"),
+        ({"initial_codes": np.zeros((3, 4))}, r"give \[N, K\] = \[12, 8\]"),
+    ],
+)
+def test_arguments_that_do_not_serve_are_named(solve, option, message, without_type_checks):
+    with pytest.raises(UserError, match=message):
+        solve(np.ones((12, 5)), np.ones((8, 5)), 0.5, **option)
+
+
+@pytest.mark.parametrize("solve", [lasso, fista])
+def test_masked_values_and_time_spans_are_no_numbers(solve, without_type_checks):
+    with pytest.raises(UserError, match="data has masked values"):
+        solve(np.ma.array(np.ones((2, 3)), mask=np.eye(2, 3)), np.ones((4, 3)), 0.5)
+    with pytest.raises(UserError, match="give real numbers"):
+        solve(np.zeros((2, 3), "m8[s]"), np.ones((4, 3)), 0.5)

@@ -83,6 +83,8 @@ def test_it_ends_where_nothing_is_left(way):
         ({}, "give n_nonzero, tolerance or both"),
         ({"n_nonzero": 0}, "from 1 to 32"),
         ({"n_nonzero": 33}, "from 1 to 32"),
+        ({"n_nonzero": True}, "n_nonzero is True"),
+        ({"dictionary": np.full((4, 32), 1e-310), "n_nonzero": 1}, "too large for float64"),
         ({"tolerance": -1.0}, "give 0 or more"),
         ({"tolerance": np.ones(3)}, r"one number or \[N\]"),
         ({"data": np.full((2, 32), np.inf), "n_nonzero": 1}, "leave such rows out"),

@@ -104,3 +104,42 @@ def test_where_lasso_cannot_be_fista_learns_the_same(monkeypatch):
     by_jax = learn_dictionary(data, 40, 0.3, num_passes=3)
     # Codes agree to their tolerance, 1e-3, which steps add up.
     assert np.sum(compiled * by_jax, axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-38, 1e-30, 1e19, 1e37, 1e200])
+def test_data_of_any_size_have_the_same_dictionary(size):
+    data, _ = known(600)
+    usual = learn_dictionary(data, 40, 0.1)
+    learned = learn_dictionary(data * size, 40, 0.1 * size)
+    # In other units of a power of two, but for the size's own rounding.
+    assert np.sum(usual * learned, axis=1).min() > 0.999
+
+
+def test_starts_of_any_size_serve():
+    data, atoms = known(600)
+    usual = learn_dictionary(data, 40, 0.1, dict_init=atoms)
+    for size in (1e-30, 1e30):
+        learned = learn_dictionary(data, 40, 0.1, dict_init=atoms * size)
+        np.testing.assert_allclose(learned, usual, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_components": 0}, "n_components is 0; give a whole number of at least 1"),
+        ({"n_components": 2.5}, "n_components is 2.5"),
+        ({"n_components": 10**9}, "n_components: would take .* GB"),
+        ({"penalty": 0}, "penalty is 0.0; give a positive number"),
+        ({"penalty": np.ones(3)}, "give one number"),
+        ({"num_passes": -1}, "num_passes is -1"),
+        ({"num_passes": None}, "num_passes is None"),
+        ({"batch_size": 0}, "batch_size is 0; give a whole number of at least 1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"dict_init": np.ones((3, 32))}, "dict_init has 3 atoms, but n_components is 40"),
+        ({"data": np.zeros((3, 0))}, "at least one of each"),
+    ],
+)
+def test_arguments_that_do_not_serve_are_named(change, message, without_type_checks):
+    data, _ = known(50)
+    with pytest.raises(UserError, match=message):
+        learn_dictionary(**({"data": data, "n_components": 40, "penalty": 0.1} | change))

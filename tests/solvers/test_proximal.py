@@ -96,6 +96,24 @@ def test_penalties_are_numbers_or_one_a_datum():
         proximal_gradient(fit, start, np.ones(48))
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"initial_codes": np.zeros(48)}, r"give \[N, K\]"),
+        ({"initial_step": 0.0}, "initial_step is 0.0; give a positive number"),
+        ({"initial_step": np.nan}, "initial_step is nan"),
+        ({"tolerance": -1.0}, "tolerance is -1.0"),
+        ({"max_iterations": 2.5}, "max_iterations is 2.5"),
+    ],
+)
+def test_arguments_that_do_not_serve_are_named(option, message, without_type_checks):
+    data, dictionary = linear_problem()
+    fit = lambda codes: 0.5 * jnp.sum((data - codes @ dictionary) ** 2, axis=-1)  # noqa: E731
+    given = {"initial_codes": np.zeros((20, 48)), "penalty": 1.0} | option
+    with pytest.raises(UserError, match=message):
+        proximal_gradient(fit, **given)
+
+
 def test_double_precision_keeps_the_type_of_the_codes():
     data, dictionary = linear_problem()
     with jax.enable_x64(True):

@@ -1,28 +1,13 @@
 """What a run's settings would take of this machine's memory, told before any of it is taken."""
 
 import math
-import os
 from itertools import pairwise
-from pathlib import Path
 
-from jvsc.errors import UserError
+from jvsc.errors import refuse_beyond_memory
 from jvsc.model.networks import ARCHITECTURES
 from jvsc.runs.config import Config
 
 FLOAT = 4
-# A control group may allow a process less than the machine has.
-GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-
-def machine_memory() -> int:
-    """Bytes of memory that this process may use at most."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in map(Path, GROUP_LIMITS):
-        try:
-            limits.append(int(file.read_text()))
-        except (OSError, ValueError):
-            continue  # no group, or no limit
-    return min(limits)
 
 
 def largest_arrays(config: Config, num_features: int) -> dict[str, int]:
@@ -72,21 +57,3 @@ def check_chunk(config: Config, num_features: int) -> None:
     """
     size = config.eval.chunk * (num_features + config.num_latents) * FLOAT
     refuse_beyond_memory({"eval.chunk": size})
-
-
-def refuse_beyond_memory(sizes: dict[str, int]) -> None:
-    """Refuses arrays that the machine cannot hold.
-
-    Args:
-      sizes: bytes, by the settings that they follow from.
-
-    Raises:
-      UserError: naming the settings and what they would take.
-    """
-    memory = machine_memory()
-    for keys, size in sizes.items():
-        if size > memory:
-            raise UserError(
-                f"{keys}: would take {size / 1e9:,.0f} GB, and this machine has "
-                f"{memory / 1e9:,.0f} GB; lower them"
-            )

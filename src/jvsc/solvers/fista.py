@@ -19,7 +19,9 @@ from jvsc.solvers.problem import (
     check_shapes,
     common_type,
     is_traced,
+    limits,
     positive_penalty,
+    start_of,
 )
 from jvsc.solvers.soft_threshold import soft_threshold
 
@@ -175,14 +177,15 @@ def fista(
 
     Raises:
       UserError: if data and dictionary do not fit or are not real numbers, the dictionary holds NaN
-        or infinity, numbers do not fit in float32 without double precision, or a penalty is not
-        positive or has another shape. The values of traced arrays are not checked: a dictionary
-        that is not finite gives NaN.
+        or infinity, numbers do not fit in float32 without double precision, a penalty is not
+        positive or has another shape, or another argument does not serve. The values of traced
+        arrays are not checked: a dictionary that is not finite gives NaN.
     """
     x, a = as_real(data, "data"), as_real(dictionary, "dictionary")
     check_shapes(x.shape, a.shape)
     penalties = positive_penalty(penalty, x.shape[0], a.shape[0])
-    start = as_real(np.float32(0) if initial_codes is None else initial_codes, "initial_codes")
+    start = start_of(initial_codes, (x.shape[0], a.shape[0]))
+    tolerance, max_iterations = limits(tolerance, max_iterations)
     dtype = jax.dtypes.canonicalize_dtype(common_type(x, a, start))
     # By NumPy: within a compiled function JAX would trace this of known numbers too.
     if not is_traced(a) and not np.isfinite(np.asarray(a)).all():
@@ -193,7 +196,7 @@ def fista(
         _mantissa_and_exponent(penalties, dtype),
         jnp.broadcast_to(_converted(start, dtype, "initial_codes"), (x.shape[0], a.shape[0])),
         tolerance,
-        int(max_iterations),
+        max_iterations,
         positive=bool(positive),
     )
 
@@ -202,20 +205,23 @@ def _converted(values: Any, dtype: Any, name: str) -> Array:
     """Values of the type that is computed in.
 
     Raises:
-      UserError: if finite ones become infinite, or all of a row zero, for want of its range.
+      UserError: if finite ones become infinite, or all of a row zero, for want of its range: of
+        NumPy's arrays also where they have that type, for looking at JAX's would copy them.
     """
-    if not is_traced(values) and values.dtype.itemsize > dtype.itemsize:
+    wider = values.dtype.itemsize - dtype.itemsize
+    if not is_traced(values) and (wider > 0 or (wider == 0 and isinstance(values, np.ndarray))):
         values = np.asarray(values)
         with np.errstate(over="ignore", under="ignore"):
             converted = values.astype(dtype)
         rows = values.reshape(len(values) if values.ndim else 1, -1)
         sizes = np.abs(rows[np.isfinite(rows).all(axis=1)]).max(axis=1, initial=0)
-        limits = np.finfo(dtype)
-        wrong = sizes[(sizes > limits.max) | ((sizes > 0) & (sizes < limits.tiny))]
+        held = np.finfo(dtype)
+        wrong = sizes[(sizes > held.max) | ((sizes > 0) & (sizes < held.tiny))]
         if len(wrong):
+            remedy = ", or set JAX_ENABLE_X64=1" if wider > 0 else ""
             raise UserError(
-                f"{name} has a row of size {wrong[0]:.2g}, which float32 cannot hold; scale it, or "
-                "set JAX_ENABLE_X64=1"
+                f"{name} has a row of size {wrong[0]:.2g}, which {dtype} cannot hold; scale it"
+                + remedy
             )
         values = converted
     return jnp.asarray(values, dtype)

@@ -20,7 +20,9 @@ from jvsc.solvers.problem import (
     as_real,
     check_shapes,
     common_type,
+    limits,
     positive_penalty,
+    start_of,
 )
 
 # The splitting's weight as a share of the atoms' mean energy: less for few non-zeros is slower, as
@@ -34,6 +36,8 @@ LIMIT_SHARE = 0.2
 SPLITTING_PAYS = 4
 # With more atoms the Gram matrix takes longer, and more memory, than the parts that are needed.
 MOST_ATOMS_WITH_GRAM = 1024
+# Data are solved in float64 whose gap float32 does not know to this share of their objective.
+LEAST_KNOWN = 0.1
 # Tasks among which threads divide the data, and data of a task; fewer where they are split.
 TASKS, SMALLEST_CHUNK, LARGEST_CHUNK, LARGEST_SPLIT = 32, 16, 2048, 256
 
@@ -65,7 +69,8 @@ def lasso(
 
     Args:
       data: one datum a row, of any real type and size. Solved in float64 where any array has it,
-        else in float32, in units of data and dictionary as in `fista`.
+        else in float32, in units of data and dictionary as in `fista`; also data in float64 beside
+        which the penalty is lost in float32's rounding.
       dictionary: one atom a row, of any norm.
       penalty: lambda > 0: one number, one a datum ([N] or [N, 1]), one an atom ([1, K]) or one for
         each code ([N, K]). Infinity gives zeros: an atom that a datum may not use.
@@ -82,18 +87,20 @@ def lasso(
     Raises:
       UserError: if data and dictionary do not fit, are not real numbers or hold NaN or infinity
         (unlike `fista`, which may be within a compiled function and marks such data), a penalty is
-        not positive or has another shape, or Numba is not installed.
-      ValueError: if `initial_codes` do not broadcast to [N, K].
+        not positive, has another shape or is lost in float64's rounding, codes do not fit in their
+        type, another argument does not serve, or Numba is not installed.
     """
     x, a = as_real(data, "data"), as_real(dictionary, "dictionary")
     check_shapes(x.shape, a.shape)
+    tolerance, max_iterations = limits(tolerance, max_iterations)
     dtype = common_type(x, a)
-    x, a = np.asarray(x, dtype), np.asarray(a, dtype)
+    # Numba would compile for half a minute again for arrays in another order or only to be read.
+    x, a = (np.require(array, dtype, ["C", "W"]) for array in (x, a))
     if not (np.isfinite(x).all() and np.isfinite(a).all()):
         raise UserError("data or dictionary hold NaN or infinity; leave such rows out")
     codes = np.zeros((len(x), len(a)), dtype)
     if initial_codes is not None:
-        codes[...] = as_real(initial_codes, "initial_codes")
+        codes[...] = start_of(initial_codes, codes.shape)
         if not np.isfinite(codes).all():
             raise UserError("initial_codes hold NaN or infinity; leave them out")
     rows, atoms = _exponents(x), _exponents(a.reshape(-1))
@@ -110,8 +117,13 @@ def lasso(
     if positive:
         np.maximum(codes, 0, out=codes)
     gaps, iterations = _solve(codes, x, a, penalties, positive, tolerance, max_iterations)
+    codes = _scaled(codes, units)
+    if not np.isfinite(codes).all():
+        raise UserError(
+            f"codes are too large for {dtype}; scale the data down or the dictionary up"
+        )
     scaled_gaps = np.maximum(_scaled(gaps, 2 * rows), np.finfo(dtype).tiny)
-    return LassoSolution(_scaled(codes, units), np.where(gaps > 0, scaled_gaps, gaps), iterations)
+    return LassoSolution(codes, np.where(gaps > 0, scaled_gaps, gaps), iterations)
 
 
 def _solve(
@@ -125,11 +137,11 @@ def _solve(
 ) -> tuple[Float[np.ndarray, " N"], Int[np.ndarray, " N"]]:
     """Solves problems of ordinary size in place; the gap and the steps of each."""
     kernels = _kernels()
-    dtype, limits = codes.dtype.type, np.finfo(codes.dtype)
+    dtype, numbers = codes.dtype.type, np.finfo(codes.dtype)
     gaps, iterations = np.zeros(len(data), dtype), np.zeros(len(data), np.int32)
     if not codes.size:
         return 0.5 * np.einsum("nd,nd->n", data, data), iterations
-    penalties = np.maximum(penalties, float(limits.tiny))
+    penalties = np.maximum(penalties, float(numbers.tiny))
     least = penalties.min(axis=1)
     inverse_weights = np.ones((1, len(dictionary)))
     if penalties.shape[1] > 1:
@@ -139,8 +151,19 @@ def _solve(
     norms = np.einsum("kd,kd->k", dictionary, dictionary)
     energies = np.einsum("nd,nd->n", data, data)
     # No gap is known more closely than its correlations are.
-    known = limits.eps * np.sqrt(energies) * np.sqrt(norms.max()) / least
-    tolerances = np.minimum(np.maximum(tolerance, known), limits.max)
+    known = numbers.eps * np.sqrt(energies) * np.sqrt(norms.max()) / least
+    lost = known > LEAST_KNOWN
+    if lost.any():
+        codes[lost], gaps[lost], iterations[lost] = _solved_in_double(
+            codes[lost],
+            data[lost],
+            dictionary,
+            penalties[lost],
+            positive,
+            tolerance,
+            max_iterations,
+        )
+    tolerances = np.minimum(np.maximum(tolerance, known), numbers.max)
     with single_blas_thread():
         few_atoms = len(dictionary) <= MOST_ATOMS_WITH_GRAM
         gram = dictionary @ dictionary.T if few_atoms else np.empty((0, 0), dtype)
@@ -155,7 +178,7 @@ def _solve(
             dtype(not positive),
             tolerances.astype(dtype),
         )
-        listed = np.arange(len(data))
+        listed = np.flatnonzero(~lost)
         work = partial(kernels.solve_on_sets, problem)
         weight = WEIGHT * float(norms.mean())
         if len(dictionary) <= MOST_ATOMS_TO_SPLIT and len(inverse_weights) == 1 and weight > 0:
@@ -178,6 +201,28 @@ def _solve(
             iterations,
         )
     return gaps, iterations
+
+
+def _solved_in_double(
+    codes: Float[np.ndarray, "N K"],
+    data: Float[np.ndarray, "N D"],
+    dictionary: Float[np.ndarray, "K D"],
+    penalties: Float[np.ndarray, "N #K"],
+    positive: bool,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Float[np.ndarray, "N K"], Float[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """Codes in their own type, the gap that they have in it, and the steps of each."""
+    if codes.itemsize == 8:
+        raise UserError(
+            "penalty is lost in float64's rounding beside data so large; give a larger one, or "
+            "leave such data out"
+        )
+    solved, x, a = (part.astype(np.float64) for part in (codes, data, dictionary))
+    _, iterations = _solve(solved, x, a, penalties, positive, tolerance, max_iterations)
+    rounded = solved.astype(codes.dtype)
+    gaps, _ = _solve(rounded.astype(np.float64), x, a, penalties, positive, tolerance, 0)
+    return rounded, gaps, iterations
 
 
 @contextmanager

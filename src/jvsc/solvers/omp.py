@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Shaped
 
 from jvsc.errors import UserError
 from jvsc.solvers.lasso import is_available
-from jvsc.solvers.problem import as_real, check_shapes, common_type
+from jvsc.solvers.problem import as_real, check_shapes, common_type, norms_of
 
 CHUNK = 128
 # With more atoms their Gram matrix would not fit, and JAX's way, which needs none, is taken.
@@ -49,12 +49,13 @@ def omp(
 
     Raises:
       UserError: if data and dictionary do not fit or are not finite real numbers, or neither a
-        number of non-zeros nor a tolerance is given, or one of them does not serve.
+        number of non-zeros nor a tolerance is given, one of them does not serve, or codes do not
+        fit in their type.
     """
     x, a = as_real(data, "data"), as_real(dictionary, "dictionary")
     check_shapes(x.shape, a.shape)
     dtype = common_type(x, a)
-    x, a = np.asarray(x, dtype), np.asarray(a, dtype)
+    x, a = np.asarray(x, dtype, "C"), np.asarray(a, dtype, "C")
     if not (np.isfinite(x).all() and np.isfinite(a).all()):
         raise UserError("data or dictionary hold NaN or infinity; leave such rows out")
     most, tolerances = _limits(n_nonzero, tolerance, x.shape, len(a))
@@ -63,7 +64,7 @@ def omp(
     # Units in which no square overflows; those of a datum do not change its choice.
     sizes = np.abs(x).max(axis=1)
     units = np.ldexp(dtype.type(1), np.frexp(np.where(sizes > 0, sizes, 1))[1])
-    norms = _norms(a)
+    norms = norms_of(a)
     atoms = np.where(norms > 0, a / np.where(norms > 0, norms, 1), 0)
     with np.errstate(over="ignore", under="ignore"):
         scaled = (tolerances / units / units).astype(dtype)
@@ -71,13 +72,13 @@ def omp(
         codes = _compiled(x / units[:, None], atoms, most, scaled)
     else:
         codes = np.asarray(_by_jax(x / units[:, None], atoms, scaled, most), dtype)
-    return codes * units[:, None] / np.where(norms > 0, norms, 1).T
-
-
-def _norms(atoms: Float[np.ndarray, "K D"]) -> Float[np.ndarray, "K 1"]:
-    """The atoms' norms, whose squares may have no room in their type."""
-    sizes = np.abs(atoms).max(axis=1, keepdims=True)
-    return sizes * np.linalg.norm(atoms / np.where(sizes > 0, sizes, 1), axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        codes = codes * units[:, None] / np.where(norms > 0, norms, 1).T
+    if not np.isfinite(codes).all():
+        raise UserError(
+            f"codes are too large for {dtype}; scale the data down or the dictionary up"
+        )
+    return codes
 
 
 def _limits(
@@ -88,7 +89,9 @@ def _limits(
         raise UserError("omp needs an end; give n_nonzero, tolerance or both")
     largest = min(shape[1], num_atoms)
     if n_nonzero is not None and not (
-        isinstance(n_nonzero, int | np.integer) and 1 <= n_nonzero <= max(largest, 1)
+        isinstance(n_nonzero, int | np.integer)
+        and not isinstance(n_nonzero, bool)
+        and 1 <= n_nonzero <= max(largest, 1)
     ):
         raise UserError(
             f"n_nonzero is {n_nonzero!r}; give a whole number from 1 to {largest}, the smaller of "

@@ -5,12 +5,19 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
-from jvsc.errors import UserError
+from jvsc.errors import UserError, refuse_beyond_memory
 from jvsc.solvers.fista import fista
 from jvsc.solvers.lasso import is_available, lasso, single_blas_thread
-from jvsc.solvers.problem import as_real, check_shapes
+from jvsc.solvers.problem import (
+    ORDINARY_EXPONENT,
+    as_real,
+    check_shapes,
+    norms_of,
+    positive_penalty,
+    whole_number,
+)
 
 # Of the codes that a dictionary is learned by; those that users get are better.
 TOLERANCE = 1e-3
@@ -134,7 +141,7 @@ def learn_dictionary(
     """Learns a dictionary by the lasso's codes, online (Mairal et al. 2010).
 
     Args:
-      data: [N, D], one datum a row; solved in float32.
+      data: [N, D], one datum a row, of any size; solved in float32.
       n_components: K.
       penalty: lambda of the codes while it learns.
       num_passes: over the data, each in an order of its own.
@@ -149,19 +156,27 @@ def learn_dictionary(
       The dictionary [K, D], float32, the same whatever the number of threads.
 
     Raises:
-      UserError: if data and dictionary do not fit, or are not finite real numbers.
+      UserError: if data and dictionary do not fit, or are not finite real numbers, or another
+        argument does not serve.
     """
-    x = np.asarray(as_real(data, "data"), np.float32)
-    if x.ndim != 2 or not len(x):
-        raise UserError(f"data have the shape {x.shape}; give [N, D] with at least one row")
-    random = np.random.default_rng(seed)
+    x = np.asarray(as_real(data, "data"))
+    if x.ndim != 2 or not x.size:
+        raise UserError(f"data have the shape {x.shape}; give [N, D] with at least one of each")
+    count = whole_number(n_components, "n_components", 1)
+    num_passes = whole_number(num_passes, "num_passes")
+    batch_size = whole_number(batch_size, "batch_size", 1)
+    random = np.random.default_rng(whole_number(seed, "seed"))
+    refuse_beyond_memory({"n_components": 4 * count * (2 * x.shape[1] + 2 * count)})
+    x, penalty = _in_ordinary_units(x, float(positive_penalty(penalty, 1).item()))
     if dict_init is None:
-        atoms = data_as_atoms(x, n_components, random)
+        atoms = data_as_atoms(x, count, random)
     else:
         atoms = np.asarray(as_real(dict_init, "dict_init"), np.float32)
         check_shapes(x.shape, atoms.shape)
-    if not (np.isfinite(x).all() and np.isfinite(atoms).all()):
-        raise UserError("data or dict_init hold NaN or infinity; leave such rows out")
+        if len(atoms) != count:
+            raise UserError(f"dict_init has {len(atoms)} atoms, but n_components is {count}")
+    if not np.isfinite(atoms).all():
+        raise UserError("dict_init holds NaN or infinity; leave such atoms out")
     if positive_atoms:
         atoms = np.maximum(atoms, 0)
     atoms = unit_atoms(atoms, random)
@@ -176,6 +191,26 @@ def learn_dictionary(
     return atoms
 
 
+def _in_ordinary_units(
+    data: Shaped[np.ndarray, "N D"], penalty: float
+) -> tuple[Float[np.ndarray, "N D"], float]:
+    """Data of any size in float32, and the penalty, in units in which squares do not overflow.
+
+    The dictionary is that of the data as they are: the lasso's codes are in the data's units.
+
+    Raises:
+      UserError: if data are not finite.
+    """
+    if not np.isfinite(data).all():
+        raise UserError("data hold NaN or infinity; leave such rows out")
+    exponent = int(np.frexp(max(float(data.max()), -float(data.min())))[1])
+    if abs(exponent) <= ORDINARY_EXPONENT:
+        return np.asarray(data, np.float32), penalty
+    double = np.ldexp(np.asarray(data, np.float64), -exponent)
+    with np.errstate(over="ignore"):
+        return double.astype(np.float32), float(np.ldexp(penalty, -exponent))
+
+
 def unit_atoms(
     atoms: Float[np.ndarray, "K D"], random: np.random.Generator
 ) -> Float[np.ndarray, "K D"]:
@@ -185,7 +220,7 @@ def unit_atoms(
         drawn = np.abs(random.standard_normal((int(empty.sum()), atoms.shape[1])))
         atoms = atoms.copy()
         atoms[empty] = drawn
-    return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+    return atoms / norms_of(atoms)
 
 
 def data_as_atoms(data: Any, num_atoms: int, random: np.random.Generator) -> Float[Any, "K D"]:

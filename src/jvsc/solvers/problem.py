@@ -53,15 +53,20 @@ def as_real(values: Any, name: str) -> Any:
     """Numbers as a JAX array or a NumPy array in the machine's byte order.
 
     Raises:
-      UserError: if they are not real numbers.
+      UserError: if they are not real numbers, or some are masked.
     """
+    if np.ma.is_masked(values):
+        raise UserError(f"{name} has masked values; fill them in, or leave such rows out")
     if not isinstance(values, jax.Array):
         try:
             values = np.asarray(values)
         except ValueError as error:  # rows of several lengths
             raise UserError(f"{name}: {error}; give an array of real numbers") from None
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if not any(jnp.issubdtype(values.dtype, kind) for kind in (np.floating, np.integer, np.bool_)):
+    # NumPy counts time spans among its integers.
+    if values.dtype.kind == "m" or not any(
+        jnp.issubdtype(values.dtype, kind) for kind in (np.floating, np.integer, np.bool_)
+    ):
         raise UserError(f"{name} is of type {values.dtype}; give real numbers")
     return values
 
@@ -70,6 +75,66 @@ def common_type(*arrays: Any) -> Any:
     """What a problem is solved in: float64 where any array has it, else float32."""
     double = any(jnp.issubdtype(x.dtype, np.floating) and x.dtype.itemsize > 4 for x in arrays)
     return np.dtype(np.float64 if double else np.float32)
+
+
+def whole_number(value: Any, name: str, least: int = 0) -> int:
+    """A number of things.
+
+    Raises:
+      UserError: if it is no whole number, or less than the least.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name} is {value!r}; give a whole number of at least {least}")
+    return int(value)
+
+
+def positive_number(value: Any, name: str) -> Any:
+    """One finite number above zero, unless it is traced.
+
+    Raises:
+      UserError: if it is none.
+    """
+    if not is_traced(value) and not (_is_number(value) and 0 < value < np.inf):
+        raise UserError(f"{name} is {value!r}; give a positive number")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int | np.floating | np.integer)
+
+
+def limits(tolerance: Any, max_iterations: Any) -> tuple[Any, int]:
+    """A solver's tolerance, unless it is traced, and its iterations, as many as int32 counts.
+
+    Raises:
+      UserError: if the tolerance is no number of at least 0, or iterations are no whole number.
+    """
+    if not is_traced(tolerance) and not (_is_number(tolerance) and tolerance >= 0):
+        raise UserError(f"tolerance is {tolerance!r}; give a number of at least 0")
+    return tolerance, min(whole_number(max_iterations, "max_iterations"), np.iinfo(np.int32).max)
+
+
+def start_of(codes: Any, shape: tuple[int, int]) -> Any:
+    """Codes to start from, which broadcast to a shape; zeros where there are none.
+
+    Raises:
+      UserError: if they do not.
+    """
+    if codes is None:
+        return np.float32(0)
+    values = as_real(codes, "initial_codes")
+    try:
+        if jnp.broadcast_shapes(values.shape, shape) == shape:
+            return values
+    except ValueError:
+        pass
+    raise UserError(f"initial_codes have the shape {values.shape}; give [N, K] = {list(shape)}")
+
+
+def norms_of(rows: Float[np.ndarray, "K D"]) -> Float[np.ndarray, "K 1"]:
+    """Norms of rows whose squares may have no room in their type."""
+    sizes = np.abs(rows).max(axis=1, initial=0, keepdims=True)
+    return sizes * np.linalg.norm(rows / np.where(sizes > 0, sizes, 1), axis=1, keepdims=True)
 
 
 def positive_penalty(penalty: Any, num_data: Any, num_atoms: int | None = None) -> Any:

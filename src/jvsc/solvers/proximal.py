@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jvsc.solvers.problem import as_real, common_type, positive_penalty
+from jvsc.errors import UserError
+from jvsc.solvers.problem import as_real, common_type, limits, positive_number, positive_penalty
 from jvsc.solvers.soft_threshold import soft_threshold
 
 
@@ -67,9 +68,14 @@ def proximal_gradient(
       Codes, objectives and iterations of each datum.
 
     Raises:
-      UserError: if a penalty is not positive, unless it is traced, or has another shape.
+      UserError: if a penalty is not positive, unless it is traced, or has another shape, or another
+        argument does not serve.
     """
     start = as_real(initial_codes, "initial_codes")
+    if start.ndim != 2:
+        raise UserError(f"initial_codes have the shape {start.shape}; give [N, K]")
+    tolerance, max_iterations = limits(tolerance, max_iterations)
+    initial_step = positive_number(initial_step, "initial_step")
     dtype = jax.dtypes.canonicalize_dtype(common_type(start))
     num_data = start.shape[0]
     penalties = jnp.asarray(positive_penalty(penalty, num_data)[:, 0], dtype)

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from jvsc.errors import UserError
+from jvsc.errors import UserError, refuse_beyond_memory
 from jvsc.model.methods import (
     METHODS,
     AutoencoderMethod,
@@ -14,7 +14,7 @@ from jvsc.model.methods import (
     VariationalMethod,
 )
 from jvsc.runs.config import Config, Section, make_config
-from jvsc.runs.needs import FLOAT, refuse_beyond_memory
+from jvsc.runs.needs import FLOAT
 
 ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3
 # Of method="inferred_threshold": of its dictionary, and of encoders by name.
