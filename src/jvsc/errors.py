@@ -15,7 +15,16 @@ GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave; its message is one line that says what to do."""
+    """A mistake in what the user gave; its message is one line that says what to do.
+
+    Attributes:
+      argument: the name of what was given, such as "workdir"; a command puts its flag before the
+        message. None where the message alone says it.
+    """
+
+    def __init__(self, message: str, argument: str | None = None):
+        super().__init__(message)
+        self.argument: str | None = argument
 
 
 def require_extra(extra: str, asker: str, modules: Iterable[str]) -> None:

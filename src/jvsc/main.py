@@ -101,7 +101,7 @@ def evaluate(config: Config, workdir: Path, dataset: Dataset | None, console: Co
       UserError: if the run has no checkpoint, or another process works on it.
     """
     if not workdir.is_dir():
-        raise UserError(f"--workdir={workdir}: there is no such directory; train the run first")
+        raise UserError(f"{workdir}: there is no such directory; train the run first", "workdir")
     with locked_workdir(workdir):
         return _evaluate(config, workdir, dataset or build_dataset(config), console)
 
@@ -167,9 +167,8 @@ def compare(runs: Sequence[Path], folder: Path, console: Console) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"--workdir={folder} cannot be made ({error.strerror}); give another"
-        ) from None
+        reason = f"{folder} cannot be made ({error.strerror}); give another"
+        raise UserError(reason, "workdir") from None
     print_paths(console, write_page("Comparison of runs", records, folder))
     return 0
 
@@ -212,8 +211,16 @@ def guarded(command: Callable[[Sequence[str], Console], int], arguments: Sequenc
             )
         if code is None:
             raise
-        errors.print(f"jvsc: {message}")
+        errors.print(f"jvsc: {flag_of(error)}{message}")
         return code
+
+
+def flag_of(error: Exception) -> str:
+    """The flag of the argument that a mistake is in, to stand before its message; else nothing."""
+    argument = error.argument if isinstance(error, UserError) else None
+    if argument is None:
+        return ""
+    return f"--config.{argument}: " if "." in argument else f"--{argument}: "
 
 
 @contextmanager

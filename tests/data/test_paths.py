@@ -55,18 +55,18 @@ def test_hidden_files_are_no_data(tmp_path):
     for name in ("._a.png", ".thumb.png", "._x.npy"):
         (tmp_path / name).write_bytes(b"of another system")
     assert len(folder_images(tmp_path)) == 1
-    assert open_rows(tmp_path, "--input")[1] == [tmp_path / "x.npy"]
+    assert open_rows(tmp_path, "input")[1] == [tmp_path / "x.npy"]
 
 
 def test_shards_follow_their_numbers_and_are_named(tmp_path):
     for number in range(12):
         np.save(tmp_path / f"part{number}.npy", np.full((2, 3), number) + np.eye(2, 3))
-    rows, _ = open_rows(tmp_path, "--input")
+    rows, _ = open_rows(tmp_path, "input")
     np.testing.assert_array_equal(rows[:][::2, 1], np.arange(12))
     data = load_activations(str(tmp_path), num_train=20, num_validation=4)
     assert "12 files, part0.npy to part11.npy" in data.description
     np.savez(tmp_path / "all.npz", *(np.full((1, 3), number) for number in range(12)))
-    rows, _ = open_rows(tmp_path / "all.npz", "--input")
+    rows, _ = open_rows(tmp_path / "all.npz", "input")
     np.testing.assert_array_equal(rows[:][:, 0], np.arange(12))
     assert in_natural_order(["a10", "a9b", "b1", "a", "10", "9"]) == [
         *("9", "10", "a", "a9b", "a10", "b1")
@@ -78,7 +78,7 @@ def test_bfloat16_in_numpys_files_has_a_remedy(save, tmp_path):
     file = tmp_path / ("x.npy" if save is np.save else "x.npz")
     save(file, np.ones((4, 3), jnp.bfloat16))
     with pytest.raises(UserError, match=r"bfloat16.*save them as \.safetensors, or as float32"):
-        open_rows(file, "--input")
+        open_rows(file, "input")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (10, 10)])
@@ -108,12 +108,12 @@ def test_pipes_are_not_waited_for(tmp_path):
     for name in ("x.npy", "x.mat", "list_eval_partition.txt", IDX_FILES[0]):
         os.mkfifo(tmp_path / name)
     loads = [
-        lambda: open_rows(tmp_path, "--input"),
-        lambda: open_rows(tmp_path / "x.npy", "--input"),
+        lambda: open_rows(tmp_path, "input"),
+        lambda: open_rows(tmp_path / "x.npy", "input"),
         lambda: mat_images(tmp_path / "x.mat"),
         lambda: load_celeba(str(tmp_path)),
         lambda: load_fashion_mnist(str(tmp_path)),
-        lambda: data_files(tmp_path / "nowhere", (".npy",), "--input"),
+        lambda: data_files(tmp_path / "nowhere", (".npy",), "input"),
     ]
     for load in loads:
         with pytest.raises(UserError):
@@ -175,7 +175,7 @@ def test_data_that_are_cut_short_while_they_are_read_are_one_line(name, tmp_path
         np.save(tmp_path / name, data)
     else:
         save_file({"x": data}, tmp_path / name)
-    rows, _ = open_rows(tmp_path / name, "--input")
+    rows, _ = open_rows(tmp_path / name, "input")
     part = rows.part(100, 4000)
     np.testing.assert_array_equal(part[3000:3010], data[:10])
     os.truncate(tmp_path / name, 1000)
@@ -191,7 +191,7 @@ def test_data_that_are_cut_short_while_they_are_read_are_one_line(name, tmp_path
 def test_rows_of_a_file_are_those_of_the_array(kind, fortran, tmp_path):
     data = np.random.default_rng(0).integers(-99, 99, (50, 3, 2)).astype(kind)
     np.save(tmp_path / "x.npy", np.asfortranarray(data) if fortran else data)
-    rows, _ = open_rows(tmp_path / "x.npy", "--input")
+    rows, _ = open_rows(tmp_path / "x.npy", "input")
     flat = data.reshape(50, 6).astype(np.float32)
     for chosen in (np.array([7, 8, 9, 3, 3, 49, 0]), np.arange(50), np.array([], int)):
         np.testing.assert_array_equal(rows[chosen], flat[chosen])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import jvsc
 from jvsc.errors import UserError
 from jvsc.main import EXIT_USER_ERROR, run
 from jvsc.runs.commandline import parse
@@ -138,6 +139,19 @@ def test_an_evaluation_takes_the_runs_settings_and_only_its_own_may_change(tmp_p
 def test_evaluating_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         parse([f"--workdir={tmp_path}", "--mode=evaluate"])
+
+
+def test_only_the_command_names_flags(tmp_path, capsys):
+    with pytest.raises(UserError, match="holds no run") as refused:
+        jvsc.load(tmp_path)
+    assert str(refused.value).startswith(str(tmp_path))
+    assert run([f"--workdir={tmp_path}", "--mode=evaluate"]) == EXIT_USER_ERROR
+    assert f"jvsc: --workdir: {refused.value}" in capsys.readouterr().err
+    missing = tmp_path / "missing"
+    assert run(
+        ["--workdir=run", f"--config.data.path={missing}.npy", "--config.data.name=activations"]
+    )
+    assert f"--config.data.path: {missing}.npy: there is no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("joined", [True, False])

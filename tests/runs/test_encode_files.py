@@ -410,7 +410,7 @@ def test_rows_of_shards_read_like_one_array(tmp_path):
     np.save(tmp_path / "0.npy", array[:7])
     np.save(tmp_path / "1.npy", array[7:8].astype(np.float16))
     np.save(tmp_path / "2.npy", np.asfortranarray(array[8:]))
-    rows, files = open_rows(tmp_path, "--input")
+    rows, files = open_rows(tmp_path, "input")
     assert [file.name for file in files] == ["0.npy", "1.npy", "2.npy"]
     assert (rows.shape, rows.dtype, rows.nbytes) == ((20, 3), np.float32, array.nbytes)
     order = np.random.default_rng(0).permutation(20)
@@ -419,7 +419,7 @@ def test_rows_of_shards_read_like_one_array(tmp_path):
     np.testing.assert_array_equal(np.asarray(rows.part(6, 15)), array[6:15])
     np.save(tmp_path / "3.npy", np.zeros((2, 4)))
     with pytest.raises(UserError, match="rows of 3 and 4 numbers"):
-        open_rows(tmp_path, "--input")
+        open_rows(tmp_path, "input")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

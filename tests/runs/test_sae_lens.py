@@ -74,7 +74,7 @@ def test_saelens_reads_it(workdir, exported):
 def test_other_methods_are_refused(tmp_path, capsys):
     config = small_config(num_epochs=1)
     train(config, tmp_path / "run", Console(quiet=True))
-    with pytest.raises(UserError, match="sae_lens is for jump_relu, relu_l1, topk, not for thresh"):
+    with pytest.raises(UserError, match="SAELens is for jump_relu, relu_l1, topk, not for thresh"):
         save_sae_lens(load(tmp_path / "run"), tmp_path / "sae")
     assert not (tmp_path / "sae").exists()
     arguments = [f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'sae'}", "--layout=other"]

@@ -11,12 +11,12 @@ from jvsc.errors import UserError
 NAMED = 6
 
 
-def user_path(path: str | os.PathLike[str], setting: str) -> Path:
+def user_path(path: str | os.PathLike[str], argument: str) -> Path:
     """A path with `~` written out.
 
     Args:
       path: as it was given.
-      setting: the flag or key that named it.
+      argument: what named it, for the error: an argument, or a setting such as "data.path".
 
     Raises:
       UserError: if it begins with a user that there is not.
@@ -24,9 +24,8 @@ def user_path(path: str | os.PathLike[str], setting: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UserError(
-            f"{setting}={path}: there is no such user's home; write the path out"
-        ) from None
+        reason = f"{path}: there is no such user's home; write the path out"
+        raise UserError(reason, argument) from None
 
 
 def in_natural_order(names: Iterable[str]) -> list[str]:
@@ -39,7 +38,7 @@ def in_natural_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
-def data_files(folder: Path, suffixes: Sequence[str], setting: str) -> list[Path]:
+def data_files(folder: Path, suffixes: Sequence[str], argument: str) -> list[Path]:
     """The files of a folder that end in some suffix, in natural order; hidden ones are no data.
 
     Raises:
@@ -49,16 +48,16 @@ def data_files(folder: Path, suffixes: Sequence[str], setting: str) -> list[Path
     try:
         there = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
     except OSError as error:
-        raise UserError(f"{setting}={folder} cannot be read ({error.strerror})") from None
+        raise UserError(f"{folder} cannot be read ({error.strerror})", argument) from None
     names = [name for name in there if Path(name).suffix.lower() in suffixes]
     files = [folder / name for name in in_natural_order(names) if not (folder / name).is_dir()]
     if not files:
         raise UserError(
-            f"{setting}={folder}: no {', '.join(suffixes)} file in this folder{what_lies(folder)}"
+            f"{folder}: no {', '.join(suffixes)} file in this folder{what_lies(folder)}", argument
         )
     for file in files:
         if not file.is_file():
-            raise UserError(f"{setting}={folder}: {file.name} is no file; remove it")
+            raise UserError(f"{folder}: {file.name} is no file; remove it", argument)
     return files
 
 

@@ -197,7 +197,7 @@ def _between(part: Part, start: int, stop: int) -> Part:
 
 
 def open_rows(
-    path: Path, setting: str, normalisation: Normalisation | None = None
+    path: Path, argument: str, normalisation: Normalisation | None = None
 ) -> tuple[Rows, list[Path]]:
     """Opens the arrays of a file, or of every file of a folder in natural order, as rows.
 
@@ -206,7 +206,7 @@ def open_rows(
 
     Args:
       path: a .npy, .npz or .safetensors file, or a folder of such.
-      setting: the flag or key that named it, for messages.
+      argument: what named it, as in `user_path`.
       normalisation: applied to what is read.
 
     Returns:
@@ -216,25 +216,26 @@ def open_rows(
       UserError: if there is nothing to read, or something that does not fit together.
     """
     if path.is_dir():
-        files = data_files(path, SUFFIXES, setting)
+        files = data_files(path, SUFFIXES, argument)
     elif path.is_file():
         files = [path]
     else:
-        raise UserError(f"{setting}={path}: there is no such file or folder")
-    parts = [_as_rows(array, file) for file in files for array in _arrays(file, setting)]
+        raise UserError(f"{path}: there is no such file or folder", argument)
+    parts = [_as_rows(array, file) for file in files for array in _arrays(file, argument)]
     parts = [part for part in parts if len(part)]
     if not parts:
-        raise UserError(f"{setting}={path} holds no rows; give an array [N, D]")
+        raise UserError(f"{path} holds no rows; give an array [N, D]", argument)
     widths = sorted({part.shape[1] for part in parts})
     if len(widths) > 1:
         raise UserError(
-            f"{setting}={path}: its arrays have rows of {' and '.join(map(str, widths))} numbers; "
-            "give arrays of one width"
+            f"{path}: its arrays have rows of {' and '.join(map(str, widths))} numbers; give "
+            "arrays of one width",
+            argument,
         )
     return Rows(parts, normalisation), files
 
 
-def _arrays(file: Path, setting: str) -> list[np.ndarray]:
+def _arrays(file: Path, argument: str) -> list[np.ndarray]:
     try:
         if file.suffix == ".npy":
             return [np.load(file, mmap_mode="r", allow_pickle=False)]
@@ -246,7 +247,7 @@ def _arrays(file: Path, setting: str) -> list[np.ndarray]:
     except Exception as error:  # whatever a damaged file makes a reader raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{file} cannot be read ({reason}); give another") from None
-    raise UserError(f"{setting}={file}: give a {', '.join(SUFFIXES)} file or a folder of them")
+    raise UserError(f"{file}: give a {', '.join(SUFFIXES)} file or a folder of them", argument)
 
 
 def _safetensors(file: Path) -> list[np.ndarray]:

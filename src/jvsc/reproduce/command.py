@@ -91,7 +91,7 @@ def execute(arguments: Sequence[str], console: Console) -> int:
     settings = [argument for argument in arguments if argument.startswith("--config.")]
     options = make_parser().parse_args([a for a in arguments if a not in settings])
     target = TARGETS[options.target]
-    runs_folder = user_path(options.workdir, "--workdir") / options.scale
+    runs_folder = user_path(options.workdir, "workdir") / options.scale
     runs = plan(target, options.scale, options, settings)
     print_plan(runs, runs_folder, console)
     if options.dry_run:

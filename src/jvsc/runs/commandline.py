@@ -91,13 +91,13 @@ def parse(arguments: Sequence[str]) -> Command:
       UserError: one line naming the flag or key, what was given and what is allowed.
     """
     values, config_flag = _parse_flags(arguments)
-    workdir = user_path(values.workdir or "runs/demo", "--workdir")
+    workdir = user_path(values.workdir or "runs/demo", "workdir")
     if values.help:
         return Command("help", workdir, Config())
     if values.mode == "compare":
         return Command(
             "compare",
-            user_path(values.workdir or "runs/comparison", "--workdir"),
+            user_path(values.workdir or "runs/comparison", "workdir"),
             Config(),
             _runs(values),
         )
@@ -124,17 +124,17 @@ def _model_command(values: flags.FlagValues, overrides: dict[str, Any]) -> Comma
     for name in needed:
         if not values[name].value:
             raise UserError(f"--{name} is missing; --mode={values.mode} needs it (see --help)")
-    workdir = user_path(values.workdir, "--workdir")
+    workdir = user_path(values.workdir, "workdir")
     config = _evaluated_config(workdir, overrides)
-    source = user_path(values.input or "", "--input")
-    target = user_path(values.output or "", "--output")
+    source = user_path(values.input or "", "input")
+    target = user_path(values.output or "", "output")
     model = {"seed": values.seed, "layout": values.layout}
     return Command(values.mode, workdir, config, source=source, target=target, **model)
 
 
 def _runs(values: flags.FlagValues) -> tuple[Path, ...]:
     """The runs to compare; the last parts of their paths name them."""
-    runs = tuple(user_path(part, "--workdirs") for part in values.workdirs if part)
+    runs = tuple(user_path(part, "workdirs") for part in values.workdirs if part)
     if not runs:
         raise UserError("--workdirs is missing; give evaluated runs, such as runs/a,runs/b")
     if len({run.name for run in runs}) != len(runs):

@@ -59,7 +59,7 @@ def encode_file(
         there or cannot be written.
     """
     _check_target(target, ".npz")
-    rows, files = open_rows(source, "--input", trained.normalisation)
+    rows, files = open_rows(source, "input", trained.normalisation)
     _check_width(source, rows.shape[1], trained.num_features)
     check_chunk(trained.config, trained.num_features)
     chunk, num_latents = trained.config.eval.chunk, trained.config.num_latents
@@ -114,7 +114,7 @@ def decode_file(
         the target is there or cannot be written.
     """
     _check_target(target, ".npy")
-    codes = read_sparse(source, f"--input={source}")
+    codes = read_sparse(source, "input")
     sizes: Any = codes.shape
     num_rows, num_latents = sizes
     _check_width(source, num_latents, trained.config.num_latents)
@@ -157,8 +157,9 @@ def _reserve(out: BinaryIO, size: int, target: Path) -> None:
     except OSError as error:
         if error.errno in NO_SPACE:
             raise UserError(
-                f"--output={target} takes {size / 1e9:,.2f} GB, which its disk has not "
-                f"({error.strerror}); free some space or give another"
+                f"{target} takes {size / 1e9:,.2f} GB, which its disk has not "
+                f"({error.strerror}); free some space or give another",
+                "output",
             ) from None
 
 
@@ -170,7 +171,7 @@ def _encode_block(
     if not finite.all():
         row = start + int(np.argmin(finite))
         raise UserError(
-            f"--input={source}: row {row} holds a number that is not finite; replace it"
+            f"{source}: row {row} holds a number that is not finite; replace it", "input"
         )
     return sparse.csr_array(trained.encode_normalised(data, start))
 
@@ -182,9 +183,9 @@ def _parts_folder(parts: Path, identity: dict[str, Any], target: Path) -> Iterat
         parts.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--output={target} cannot be written ({error.strerror}); give another"
+            f"{target} cannot be written ({error.strerror}); give another", "output"
         ) from None
-    with locked_workdir(parts, "--output"):
+    with locked_workdir(parts, "output"):
         stored = parts / IDENTITY_FILE
         try:
             same = stored_json(stored, _IDENTITY) == identity
@@ -240,7 +241,7 @@ def _member(path: Path, name: str) -> np.ndarray:
 def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
     """Whether a finished block is there, and as it was written."""
     try:
-        return read_sparse(path, str(path)).shape == shape
+        return read_sparse(path).shape == shape
     except UserError:
         return False
 
@@ -255,7 +256,9 @@ def _replace(target: Path, write: Any) -> None:
     except OSError as error:
         if error.errno in NO_SPACE:
             raise
-        raise UserError(f"{target} cannot be written ({error.strerror}); give another") from None
+        raise UserError(
+            f"{target} cannot be written ({error.strerror}); give another", "output"
+        ) from None
     finally:
         with suppress(OSError):  # the write's own error says more
             temporary.unlink(missing_ok=True)
@@ -276,16 +279,16 @@ def _progress(console: Console, task: str, total: int) -> Iterator[Any]:
 
 def _check_target(target: Path, suffix: str) -> None:
     if target.suffix != suffix:
-        raise UserError(f"--output={target}: give a file that ends in {suffix}")
+        raise UserError(f"{target}: give a file that ends in {suffix}", "output")
     if target.exists():
-        raise UserError(f"--output={target} is there already; remove it or give another")
+        raise UserError(f"{target} is there already; remove it or give another", "output")
     if not target.parent.is_dir():
-        raise UserError(f"--output={target}: there is no folder {target.parent}; make it first")
+        raise UserError(f"{target}: there is no folder {target.parent}; make it first", "output")
 
 
 def _check_width(source: Path, width: int, wanted: int) -> None:
     if width != wanted:
-        raise UserError(f"--input={source} has rows of {width} numbers; this model takes {wanted}")
+        raise UserError(f"{source} has rows of {width} numbers; this model takes {wanted}", "input")
 
 
 def _digest(trained: TrainedModel) -> str:

@@ -15,36 +15,38 @@ from jvsc.errors import UserError
 
 
 @contextmanager
-def new_folder(folder: Path, named: str) -> Iterator[Path]:
+def new_folder(folder: Path, argument: str = "output") -> Iterator[Path]:
     """A temporary folder to fill, which then takes its place.
 
     Args:
       folder: to be made.
-      named: what the user calls it, for the messages.
+      argument: what named it.
 
     Raises:
       UserError: if the folder is there already, or cannot be made.
     """
     if folder.exists():
-        raise UserError(f"{named} is there already; remove it or give another")
+        raise UserError(f"{folder} is there already; remove it or give another", argument)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"{named} cannot be written ({error.strerror}); give another") from None
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}); give another", argument
+        ) from None
     try:
         yield temporary
-        _put_in_place(temporary, folder, named)
+        _put_in_place(temporary, folder, argument)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _put_in_place(temporary: Path, folder: Path, named: str) -> None:
+def _put_in_place(temporary: Path, folder: Path, argument: str) -> None:
     try:
         temporary.rename(folder)
     except OSError as error:  # another one may have been faster
         raise UserError(
-            f"{named} cannot be written ({error.strerror}); remove it or give another"
+            f"{folder} cannot be written ({error.strerror}); remove it or give another", argument
         ) from None
 
 

@@ -263,7 +263,9 @@ def check_parts(model: Variational, num_features: int) -> None:
 def _open(held: ExitStack, workdir: Path) -> Checkpoints:
     """The checkpoints of a training, which this process holds alone."""
     if (workdir / CONFIG_FILE).exists():
-        raise UserError(f"workdir={workdir} holds a run of the jvsc command; give another folder")
+        raise UserError(
+            f"{workdir} holds a run of the jvsc command; give another folder", "workdir"
+        )
     make_workdir(workdir)
-    held.enter_context(locked_workdir(workdir, "workdir"))
+    held.enter_context(locked_workdir(workdir))
     return held.enter_context(open_checkpoints(workdir))

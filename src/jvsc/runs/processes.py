@@ -29,7 +29,7 @@ def start_processes(asked: bool) -> None:
     are set, else by JAX itself: under SLURM, Open MPI, and on TPU and GKE.
 
     Args:
-      asked: whether --distributed was given; without it only a SLURM step or a TPU pod of several
+      asked: whether the user asked for several; else only a SLURM step or a TPU pod of several
         processes is joined.
 
     Raises:
@@ -42,11 +42,12 @@ def start_processes(asked: bool) -> None:
     if given:
         missing = {_ADDRESS, _COUNT, _INDEX} - set(given)
         if missing:
-            raise UserError(f"--distributed: {', '.join(sorted(missing))} must be set too")
+            raise UserError(f"{', '.join(sorted(missing))} must be set too", "distributed")
         try:
             count, index = int(os.environ[_COUNT]), int(os.environ[_INDEX])
         except ValueError:
-            raise UserError(f"--distributed: {_COUNT} and {_INDEX} must be whole numbers") from None
+            reason = f"{_COUNT} and {_INDEX} must be whole numbers"
+            raise UserError(reason, "distributed") from None
         arguments = {
             "coordinator_address": os.environ[_ADDRESS],
             "num_processes": count,
@@ -62,8 +63,9 @@ def start_processes(asked: bool) -> None:
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"--distributed: the processes were not found ({reason}); start one in each place with "
-            f"{_ADDRESS}=HOST:PORT {_COUNT}=N {_INDEX}=0..N-1, or under SLURM by srun"
+            f"the processes were not found ({reason}); start one in each place with "
+            f"{_ADDRESS}=HOST:PORT {_COUNT}=N {_INDEX}=0..N-1, or under SLURM by srun",
+            "distributed",
         ) from None
     # JAX's preemption service has taken the signal over, and would swallow it before the training.
     signal.signal(signal.SIGTERM, handler)

@@ -59,5 +59,5 @@ def restore_state(
     with open_checkpoints(workdir, alone=True, reading=reading) as checkpoints:
         restored = checkpoints.restore_newest(on_one_device(template), tell)
         if restored is None:
-            raise UserError(f"--workdir={workdir} has no checkpoint yet; train the run first")
+            raise UserError(f"{workdir} has no checkpoint yet; train the run first", "workdir")
         return model, restored.state

@@ -26,7 +26,7 @@ def save_sae_lens(trained: TrainedModel, folder: Path) -> None:
       UserError: if the model is none, or the folder is there already or cannot be made.
     """
     settings, weights = sae_lens_files(trained)
-    with new_folder(folder, f"--output={folder}") as temporary:
+    with new_folder(folder) as temporary:
         text = json.dumps(settings, indent=2) + "\n"
         (temporary / SETTINGS_FILE).write_text(text, encoding="utf-8")
         (temporary / WEIGHTS_FILE).write_bytes(save(weights))
@@ -45,8 +45,9 @@ def sae_lens_files(trained: TrainedModel) -> tuple[dict[str, Any], dict[str, np.
     method = trained.config.method
     if method not in ARCHITECTURES:
         raise UserError(
-            f"--layout=sae_lens is for {', '.join(sorted(ARCHITECTURES))}, not for {method}; "
-            "leave it out"
+            f"the layout of SAELens is for {', '.join(sorted(ARCHITECTURES))}, not for {method}; "
+            "leave it out",
+            "layout",
         )
     encoder, generator = trained.parameters
     weights = {

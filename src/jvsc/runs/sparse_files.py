@@ -10,7 +10,7 @@ from scipy import sparse
 from jvsc.errors import UserError
 
 
-def read_sparse(file: Path, named: str) -> sparse.csr_array:
+def read_sparse(file: Path, argument: str | None = None) -> sparse.csr_array:
     """A matrix that `scipy.sparse.save_npz` wrote, in any of its formats, as float32 CSR.
 
     SciPy's products and conversions are compiled code that trusts a matrix's indices, so every
@@ -18,14 +18,14 @@ def read_sparse(file: Path, named: str) -> sparse.csr_array:
 
     Args:
       file: a .npz.
-      named: what a message calls it, such as "--input=codes.npz".
+      argument: what named it.
 
     Raises:
       UserError: if it is not there, is no such file, is damaged, or holds what are not finite real
         numbers in two dimensions.
     """
     if not file.is_file():
-        raise UserError(f"{named}: there is no such file")
+        raise UserError(f"{file}: there is no such file", argument)
     try:
         # What SciPy only warns of, such as indices that are not whole numbers, is damage here.
         with warnings.catch_warnings(action="error"), file.open("rb") as opened:
@@ -33,8 +33,9 @@ def read_sparse(file: Path, named: str) -> sparse.csr_array:
     except Exception as error:  # whatever a damaged file makes a reader raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
-            f"{named} cannot be read ({reason}); give scipy.sparse's .npz, such as an encoding "
-            "writes"
+            f"{file} cannot be read ({reason}); give scipy.sparse's .npz, such as an encoding "
+            "writes",
+            argument,
         ) from None
 
 

@@ -163,7 +163,7 @@ class TrainedModel:
         Raises:
           UserError: if the folder is there already, or cannot be made.
         """
-        with new_folder(folder, f"--output={folder}") as temporary:
+        with new_folder(folder) as temporary:
             settings = json.dumps(self.config.model_dump(), indent=2) + "\n"
             (temporary / CONFIG_FILE).write_text(settings, encoding="utf-8")
             self._save_arrays(temporary / MODEL_FILE)
@@ -204,7 +204,7 @@ class TrainedModel:
 
 
 def load(path: str | os.PathLike[str], seed: int | None = None) -> TrainedModel:
-    """Reads a trained model: a folder that `--mode=export` wrote, or a run's workdir.
+    """Reads a trained model: a folder that `TrainedModel.save` wrote, or a run's workdir.
 
     Args:
       path: the folder.
@@ -240,8 +240,9 @@ def _warn(text: str) -> None:
 def _seed_index(config: Config, workdir: Path, seed: int | None) -> int:
     if seed is not None and seed not in config.seeds:
         raise UserError(
-            f"--seed={seed}: {workdir} has the seeds {', '.join(map(str, config.seeds))}; "
-            "give one of them"
+            f"{workdir} has the seeds {', '.join(map(str, config.seeds))}, not {seed}; give one of "
+            "them",
+            "seed",
         )
     if seed is not None:
         return config.seeds.index(seed)
@@ -299,7 +300,7 @@ def _load_exported(config: Config, folder: Path, seed: int | None) -> TrainedMod
         reason = short_reason(error)
         raise UserError(f"{file} cannot be read ({reason}); export the model again") from None
     if seed not in (None, origin.seed):
-        raise UserError(f"--seed={seed}: {folder} holds seed {origin.seed} only; leave it out")
+        raise UserError(f"{folder} holds seed {origin.seed} only, not {seed}; leave it out", "seed")
     model = build_model(config, num_features)
     shapes = jax.eval_shape(partial(initial_variables, model=model), jax.random.key(0))
     like: dict[str, Any] = dict(zip(("parameters", "statistics"), shapes, strict=True))

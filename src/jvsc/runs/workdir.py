@@ -46,17 +46,18 @@ def check_workdir(workdir: Path, config: Config) -> None:
     """
     existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise UserError(f"--workdir={workdir}: {existing} is not a directory; give another")
+        raise UserError(f"{workdir}: {existing} is not a directory; give another", "workdir")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(
-            f"--workdir={workdir}: {existing} is not writable; give another or change its mode"
+            f"{workdir}: {existing} is not writable; give another or change its mode", "workdir"
         )
     if (workdir / CONFIG_FILE).exists():
         different = differences(read_config(workdir), config, ignore=FREE_SECTIONS)
         if different:
             raise UserError(
-                f"--workdir={workdir} holds a run of other settings ({'; '.join(different)}); "
-                "give another workdir, or the same settings to continue it"
+                f"{workdir} holds a run of other settings ({'; '.join(different)}); "
+                "give another workdir, or the same settings to continue it",
+                "workdir",
             )
 
 
@@ -89,7 +90,7 @@ def claim_workdir(workdir: Path, config: Config) -> None:
 
 
 def _not_writable(workdir: Path, error: OSError) -> UserError:
-    return UserError(f"--workdir={workdir} cannot be written ({error.strerror}); give another")
+    return UserError(f"{workdir} cannot be written ({error.strerror}); give another", "workdir")
 
 
 def read_config(workdir: Path) -> Config:
@@ -108,10 +109,10 @@ def read_config(workdir: Path) -> Config:
     except (UnreadableError, RecursionError) as error:
         reason = str(error) if isinstance(error, UnreadableError) else "nested too deeply"
         raise UserError(f"{file} is not readable ({reason}); restore it or start anew") from None
-    raise UserError(f"--workdir={workdir} holds no run (no {CONFIG_FILE}); train one first")
+    raise UserError(f"{workdir} holds no run (no {CONFIG_FILE}); train one first", "workdir")
 
 
-def _lock_file(workdir: Path, flag: str) -> TextIO:
+def _lock_file(workdir: Path, argument: str) -> TextIO:
     path = workdir / LOCK_FILE
     try:
         # Not blocking, lest a pipe in its place is waited for.
@@ -120,8 +121,9 @@ def _lock_file(workdir: Path, flag: str) -> TextIO:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
-            f"{flag}={workdir} cannot be written ({path.name}: {error.strerror}); change its mode, "
-            "or go on with a copy"
+            f"{workdir} cannot be written ({path.name}: {error.strerror}); change its mode, or go "
+            "on with a copy",
+            argument,
         ) from None
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
@@ -130,23 +132,23 @@ def _lock_file(workdir: Path, flag: str) -> TextIO:
 
 
 @contextmanager
-def locked_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
+def locked_workdir(workdir: Path, argument: str = "workdir") -> Iterator[None]:
     """Holds the workdir for this process alone; the system lets go of it however it ends.
 
     Args:
       workdir: a folder.
-      flag: what named it, for the message.
+      argument: what named it.
 
     Raises:
       UserError: if another process holds it, or it cannot be written.
     """
-    with _lock_file(workdir, flag) as file:
+    with _lock_file(workdir, argument) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{flag}={workdir} is in use by another process; wait for it, stop it, "
-                "or give another"
+                f"{workdir} is in use by another process; wait for it, stop it, or give another",
+                argument,
             ) from None
         except OSError:
             pass  # a file system without locks

@@ -84,7 +84,7 @@ def save_coder(coder: Any, folder: Path) -> None:
     for name in (*FITTED, *(name for name in SOMETIMES if hasattr(coder, name))):
         value = getattr(coder, name)
         record[name] = list(value) if isinstance(value, np.ndarray) else value
-    with new_folder(folder, str(folder)) as temporary:
+    with new_folder(folder, "folder") as temporary:
         text = json.dumps(record, indent=2) + "\n"
         (temporary / CODER_FILE).write_text(text, encoding="utf-8")
         contiguous = {name: np.ascontiguousarray(leaf) for name, leaf in arrays.items()}
@@ -168,7 +168,7 @@ def load(path: str | os.PathLike[str], seed: int | None = None) -> "TrainedModel
     """Reads a trained model or a fitted estimator.
 
     Args:
-      path: a folder that `SparseCoder.save` or `--mode=export` wrote, or a run's workdir.
+      path: a folder that `SparseCoder.save` or `TrainedModel.save` wrote, or a run's workdir.
       seed: which of a workdir's seeds, by default the first that did not diverge; of an export the
         one that it holds.
 
@@ -184,7 +184,7 @@ def load(path: str | os.PathLike[str], seed: int | None = None) -> "TrainedModel
     if not (file.exists() or file.is_symlink()):
         return trained_model.load(path, seed)
     if seed is not None:
-        raise UserError(f"seed={seed}: {folder} holds a SparseCoder, which has one; leave it out")
+        raise UserError(f"{folder} holds a SparseCoder, which has one seed; leave it out", "seed")
     from jvsc.sparse_coder.estimator import SparseCoder  # brings in scikit-learn
 
     return SparseCoder.load(folder)

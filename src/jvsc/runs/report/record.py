@@ -61,8 +61,7 @@ def read_record(workdir: Path) -> RunRecord:
     report = read_evaluation(workdir)
     if report is None:
         raise UserError(
-            f"{workdir} holds no evaluated run (no {EVALUATION_FILE}); "
-            f"run `python -m jvsc.main --mode=evaluate --workdir={workdir}` first"
+            f"{workdir} holds no evaluated run (no {EVALUATION_FILE}); evaluate it first"
         )
     settings = read_config(workdir).model_dump()
     pictures = {
