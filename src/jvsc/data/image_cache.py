@@ -2,19 +2,18 @@
 
 import errno
 import json
-import os
 import time
-import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
+from jvsc.data.atomic import replacing
 from jvsc.data.prepared import EncodedImages
 from jvsc.errors import UserError
 
@@ -143,21 +142,6 @@ def build_cache(file: Path, recipe: Recipe, progress: Progress | None) -> None:
     # Last, so that pixels without a record are of an interrupted build.
     with replacing(file.with_suffix(".json")) as out:
         out.write(json.dumps({"crc": crc, "corrupt": corrupt}).encode())
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[BinaryIO]:
-    """A new file that takes `file`'s place once it is whole and on the disk, or else goes."""
-    # Its own name for each build, so that two at once do not meet; what they write is the same.
-    temporary = file.with_name(f"{file.stem}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_pixels(out: BinaryIO, recipe: Recipe, progress: Progress | None) -> tuple[int, list[str]]:

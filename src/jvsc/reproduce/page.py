@@ -9,11 +9,11 @@ from pathlib import Path
 import jax
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from jvsc.data.atomic import write_atomically
 from jvsc.reproduce.plan import PlannedRun, in_words, run_config
 from jvsc.reproduce.sections import Records, Section
 from jvsc.runs.config import differences
 from jvsc.runs.evaluation_store import read_evaluation_seconds
-from jvsc.runs.workdir import write_atomically
 
 RESULTS_FILE = "results.md"
 PACKAGES = ("jvsc", "jax", "jaxlib", "flax", "optax", "numpy")

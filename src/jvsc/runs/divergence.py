@@ -11,13 +11,13 @@ import pydantic
 from jaxtyping import Array, Bool
 from typing_extensions import TypedDict
 
+from jvsc.data.atomic import write_atomically
 from jvsc.errors import DivergenceError, UserError
 from jvsc.model.model import StepMetrics
 from jvsc.model.parameters import Parameters
 from jvsc.model.thresholding import SUBGRADIENTS
 from jvsc.runs.config import Config
 from jvsc.runs.stored import UnreadableError, stored_json
-from jvsc.runs.workdir import write_atomically
 
 DIVERGENCE_FILE = "divergence.json"
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy import sparse
 
+from jvsc.data.atomic import replacing, write_atomically
 from jvsc.data.paths import span
 from jvsc.data.prepared import fingerprint
 from jvsc.data.rows import Rows, open_rows
@@ -26,7 +27,7 @@ from jvsc.runs.needs import check_chunk
 from jvsc.runs.sparse_files import read_sparse
 from jvsc.runs.stored import UnreadableError, set_aside, stored_json
 from jvsc.runs.trained_model import TrainedModel
-from jvsc.runs.workdir import locked_workdir, write_atomically
+from jvsc.runs.workdir import locked_workdir
 
 # Dense codes that are held at once.
 BLOCK_BYTES = 1 << 26
@@ -78,7 +79,8 @@ def encode_file(
             for start, path in zip(starts, paths, strict=True):
                 if not _is_whole(path, (min(block, len(rows) - start), num_latents)):
                     codes = _encode_block(trained, rows, start, block, source)
-                    _replace(path, lambda file, codes=codes: sparse.save_npz(file, codes, False))
+                    with _writing(path) as out:
+                        sparse.save_npz(out, codes, False)
                 advance()
         count = _join(paths, (len(rows), num_latents), target)
     shutil.rmtree(parts)
@@ -125,18 +127,15 @@ def decode_file(
     shape = (num_rows, trained.num_features)
 
     # Written, not mapped: a disk that fills meanwhile is then an error instead of a crash.
-    def write(file: Path) -> None:
-        with file.open("wb") as out, _progress(console, "decode", len(starts)) as advance:
-            np.lib.format.write_array_header_1_0(
-                out, {"descr": "<f4", "fortran_order": False, "shape": shape}
-            )
-            _reserve(out, 4 * shape[0] * shape[1], target)
-            for start in starts:
-                here = codes[start : start + block].toarray()
-                out.write(trained.decode(here).astype("<f4").tobytes())
-                advance()
-
-    _replace(target, write)
+    with _writing(target) as out, _progress(console, "decode", len(starts)) as advance:
+        np.lib.format.write_array_header_1_0(
+            out, {"descr": "<f4", "fortran_order": False, "shape": shape}
+        )
+        _reserve(out, 4 * shape[0] * shape[1], target)
+        for start in starts:
+            here = codes[start : start + block].toarray()
+            out.write(trained.decode(here).astype("<f4").tobytes())
+            advance()
     console.print(
         f"{target}: {shape[0]:,} rows of {shape[1]:,} numbers",
         markup=False,
@@ -219,17 +218,14 @@ def _join(paths: list[Path], shape: tuple[int, int], target: Path) -> int:
         "data": (np.dtype(np.float32), (total,), (_member(path, "data") for path in paths)),
     }
 
-    def write(file: Path) -> None:
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, (kind, size, arrays) in members.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    described = np.lib.format.dtype_to_descr(kind)
-                    header = {"descr": described, "fortran_order": False, "shape": size}
-                    np.lib.format.write_array_header_1_0(member, header)
-                    for array in arrays:
-                        member.write(array.astype(kind).tobytes())
-
-    _replace(target, write)
+    with _writing(target) as out, zipfile.ZipFile(out, "w") as archive:
+        for name, (kind, size, arrays) in members.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                described = np.lib.format.dtype_to_descr(kind)
+                header = {"descr": described, "fortran_order": False, "shape": size}
+                np.lib.format.write_array_header_1_0(member, header)
+                for array in arrays:
+                    member.write(array.astype(kind).tobytes())
     return total
 
 
@@ -246,22 +242,18 @@ def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
         return False
 
 
-def _replace(target: Path, write: Any) -> None:
-    """Writes a file beside its place, and puts it there when it is whole."""
-    # The suffix stays last: numpy and scipy add it where it is missing.
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+@contextmanager
+def _writing(target: Path) -> Iterator[BinaryIO]:
+    """`replacing`, with one line for a target that cannot be written."""
     try:
-        write(temporary)
-        temporary.replace(target)
+        with replacing(target) as out:
+            yield out
     except OSError as error:
         if error.errno in NO_SPACE:
             raise
         raise UserError(
             f"{target} cannot be written ({error.strerror}); give another", "output"
         ) from None
-    finally:
-        with suppress(OSError):  # the write's own error says more
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

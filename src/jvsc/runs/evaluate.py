@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from jvsc.data import Dataset
+from jvsc.data.atomic import write_atomically
 from jvsc.evaluation.inference import Inferred, inference_key
 from jvsc.model.model import Model
 from jvsc.model.parameters import Parameters, Statistics
@@ -21,7 +22,6 @@ from jvsc.runs.factories.models import build_infer
 from jvsc.runs.measures import MEASURES, Compute, Subject
 from jvsc.runs.needs import check_needs
 from jvsc.runs.restore import restore_state, seed_variables
-from jvsc.runs.workdir import write_atomically
 from jvsc.training.state import TrainState
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import pydantic
 from typing_extensions import TypedDict
 
+from jvsc.data.atomic import write_atomically
 from jvsc.errors import UserError
 from jvsc.runs.report.measures import ROWS
 from jvsc.runs.stored import UnreadableError, set_aside, stored_json
-from jvsc.runs.workdir import write_atomically
 
 PARTIAL_FILE = "evaluation.partial.json"
 EVALUATION_FILE = "evaluation.json"

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from PIL import Image
 
 from jvsc.data import Dataset
+from jvsc.data.atomic import write_atomically
 from jvsc.data.pixels import as_float
 from jvsc.evaluation.inference import in_chunks
 from jvsc.metrics import estimated_dictionary
@@ -23,7 +24,6 @@ from jvsc.runs.config import Config
 from jvsc.runs.evaluate import Evaluation
 from jvsc.runs.report.figures import grey_at_zero
 from jvsc.runs.report.gallery import LATENTS_FILE, SPRITES
-from jvsc.runs.workdir import write_atomically
 
 # Of a latent: bars of its histogram, data that it is largest for, entries of an atom that is none.
 NUM_BINS, NUM_STRONGEST, NUM_ENTRIES = 12, 4, 5

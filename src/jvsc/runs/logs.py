@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typing_extensions import TypedDict
 
+from jvsc.data.atomic import write_atomically
 from jvsc.runs.config import Config, flatten
 from jvsc.runs.stored import UnreadableError, parsed, set_aside, stored_text
 from jvsc.runs.trackers import Opening, Tracker, open_trackers
-from jvsc.runs.workdir import write_atomically
 
 METRICS_FILE = "metrics.jsonl"
 # One epoch: means over its steps, a list with one number a seed, and single numbers.

@@ -1,9 +1,5 @@
-"""A model's arrays by their names, and folders that are written whole or not at all."""
+"""A model's arrays by their names, and back."""
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +8,6 @@ import numpy as np
 from safetensors import safe_open
 
 from jvsc.errors import UserError
-
-
-@contextmanager
-def new_folder(folder: Path, argument: str = "output") -> Iterator[Path]:
-    """A temporary folder to fill, which then takes its place.
-
-    Args:
-      folder: to be made.
-      argument: what named it.
-
-    Raises:
-      UserError: if the folder is there already, or cannot be made.
-    """
-    if folder.exists():
-        raise UserError(f"{folder} is there already; remove it or give another", argument)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}); give another", argument
-        ) from None
-    try:
-        yield temporary
-        _put_in_place(temporary, folder, argument)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _put_in_place(temporary: Path, folder: Path, argument: str) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError as error:  # another one may have been faster
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}); remove it or give another", argument
-        ) from None
 
 
 def name_leaves(tree: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from jvsc.data.atomic import new_folder
 from jvsc.errors import UserError
-from jvsc.runs.model_files import new_folder
 from jvsc.runs.trained_model import TrainedModel
 
 SETTINGS_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"

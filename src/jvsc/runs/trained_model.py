@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from jvsc.data import Dataset
+from jvsc.data.atomic import new_folder, replacing
 from jvsc.data.normalisation import Normalisation
 from jvsc.data.paths import user_path
 from jvsc.errors import UserError
@@ -31,7 +32,6 @@ from jvsc.runs.factories.models import build_nonzero_infer_chunk
 from jvsc.runs.model_files import (
     leaves_like,
     name_leaves,
-    new_folder,
     read_arrays,
     short_reason,
 )
@@ -282,10 +282,8 @@ def _stored_normalisation(file: Path) -> Normalisation | None:
 def write_normalisation(dataset: Dataset, workdir: Path) -> None:
     """Keeps in a workdir what was done to its data, so that a model can be used without them."""
     if dataset.normalisation is not None:
-        file = workdir / NORMALISATION_FILE
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_bytes(save(dataset.normalisation._asdict()))
-        temporary.replace(file)
+        with replacing(workdir / NORMALISATION_FILE) as out:
+            out.write(save(dataset.normalisation._asdict()))
 
 
 def _load_exported(config: Config, folder: Path, seed: int | None) -> TrainedModel:

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, its settings, its lock, and files written whole."""
+"""A run's folder: whose it is, its settings, and its lock."""
 
 import errno
 import fcntl
@@ -6,12 +6,13 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import pydantic
 
+from jvsc.data.atomic import write_atomically
 from jvsc.errors import UserError
 from jvsc.runs.config import Config, differences, make_config
 from jvsc.runs.stored import UnreadableError, stored_json
@@ -21,17 +22,6 @@ LOCK_FILE = ".lock"
 _SETTINGS = pydantic.TypeAdapter(dict[str, Any])
 # What may change without being another run: evaluation, drawing, and who computes what.
 FREE_SECTIONS = ("eval", "fid", "output", "parallel")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a text file in one step, so that no reader or kill ever sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        with suppress(OSError):  # the write's own error says more
-            temporary.unlink(missing_ok=True)
 
 
 def check_workdir(workdir: Path, config: Config) -> None:

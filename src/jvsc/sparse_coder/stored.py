@@ -12,11 +12,12 @@ import pydantic
 from safetensors.numpy import save
 from typing_extensions import TypedDict
 
+from jvsc.data.atomic import new_folder
 from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.runs import trained_model
 from jvsc.runs.config import make_config
-from jvsc.runs.model_files import leaves_like, name_leaves, new_folder, read_arrays, short_reason
+from jvsc.runs.model_files import leaves_like, name_leaves, read_arrays, short_reason
 from jvsc.runs.stored import UnreadableError, stored_json
 from jvsc.sparse_coder.coder import make_coder
 from jvsc.sparse_coder.settings import ONLINE, Plan

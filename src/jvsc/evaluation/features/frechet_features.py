@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from jvsc.data import Dataset, Labels
+from jvsc.data.atomic import replacing
 from jvsc.data.pixels import as_float
 from jvsc.errors import UserError
 from jvsc.evaluation.features.classifier import (
@@ -141,13 +143,10 @@ def _of(
 def _store(file: Path, classifier: Classifier) -> None:
     """Keeps a classifier; one that cannot be kept is trained again next time."""
     arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(classifier))}
-    temporary = file.with_suffix(".tmp")
-    try:
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, temporary)
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        with replacing(file) as out:
+            out.write(save(arrays))
 
 
 def _restore(file: Path, like: Any) -> Classifier | None:

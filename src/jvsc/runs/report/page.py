@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from jvsc.data.atomic import write_atomically
 from jvsc.runs.logs import METRICS_FILE
 from jvsc.runs.report.comparison import draw_curves, draw_distributions, draw_snr
 from jvsc.runs.report.measures import ROWS, mean_of, written
 from jvsc.runs.report.record import RunRecord
-from jvsc.runs.workdir import write_atomically
 
 REPORT_FILE = "report.html"
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import pydantic
 
+from jvsc.data.atomic import write_atomically
 from jvsc.errors import UserError, require_extra
 from jvsc.runs.stored import UnreadableError, set_aside, stored_json
-from jvsc.runs.workdir import write_atomically
 
 # The runs that trackers know this one by, so that a run that goes on is one run there too.
 RUNS_FILE = "trackers.json"
