@@ -10,7 +10,7 @@ import pytest
 from models import CODED_METHODS, small_config, small_model
 
 from jvsc.evaluation.code_measures import measure_dictionary
-from jvsc.evaluation.inference import in_chunks, make_infer, make_validate, refine
+from jvsc.evaluation.inference import in_chunks, make_infer, make_validate
 from jvsc.main import run
 from jvsc.metrics import multi_information
 from jvsc.metrics.multi_information import bin_edges
@@ -19,7 +19,7 @@ from jvsc.runs.evaluate import evaluate_run
 from jvsc.runs.factories import build_dataset
 from jvsc.runs.train import train
 from jvsc.solvers import fista
-from jvsc.solvers.fista import spectral_norm_bound
+from jvsc.solvers.fista import refine, spectral_norm_bound
 
 
 def test_objective_10_and_its_parts_are_those_of_the_formula():
@@ -45,14 +45,14 @@ def test_refinement_takes_the_steps_of_proximal_gradient():
     data, dictionary = random.normal(size=(7, 5)), random.normal(size=(4, 5))
     codes = random.normal(size=(7, 4))
     arrays = [np.float32(array) for array in (data, dictionary, codes)]
-    found = refine(arrays[0], jnp.asarray(arrays[1]), 0.3, arrays[2], 1, 3)
+    found = refine(arrays[0], arrays[1], 0.3, arrays[2], 1)
     # The solver's step length is an upper bound's of the Lipschitz constant, so it is read off
     # `spectral_norm_bound`; a first step has no momentum.
     step = 1 / float(spectral_norm_bound(jnp.asarray(dictionary @ dictionary.T)))
     moved = codes + step * (data - codes @ dictionary) @ dictionary.T
     expected = np.sign(moved) * np.maximum(np.abs(moved) - 0.3 * step, 0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    many = refine(arrays[0], jnp.asarray(arrays[1]), 0.3, arrays[2], 500, 3)
+    many = refine(arrays[0], arrays[1], 0.3, arrays[2], 500)
     optimum = fista(arrays[0], arrays[1], 0.3, tolerance=1e-6).codes
     np.testing.assert_allclose(many, optimum, atol=1e-3)
 

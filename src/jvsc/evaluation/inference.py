@@ -15,7 +15,6 @@ from jvsc.model.model import Inference, Model
 from jvsc.model.objective import squared_error
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.sampling import datum_keys
-from jvsc.solvers import fista
 
 # Apart from the tags that make a training's keys, so that evaluation shares no draw with it.
 _INFERENCE = 2
@@ -185,43 +184,3 @@ def over_data(
         )
 
     return infer
-
-
-def solve_lasso(
-    data: Float[np.ndarray, "N D"],
-    dictionary: Float[Array, "K D"],
-    penalty: float,
-    *,
-    tolerance: float,
-    max_iterations: int,
-    chunk: int,
-) -> tuple[np.ndarray, ...]:
-    """FISTA in chunks (see `jvsc.solvers.fista`): codes [N, K], gaps [N], iterations [N]."""
-
-    def solve(rows: Float[Array, "B D"], first: int):
-        del first
-        return fista(rows, dictionary, penalty, tolerance=tolerance, max_iterations=max_iterations)
-
-    return in_chunks(solve, data, chunk)
-
-
-def refine(
-    data: Float[np.ndarray, "N D"],
-    dictionary: Float[Array, "K D"],
-    penalty: float,
-    codes: Float[np.ndarray, "N K"],
-    steps: int,
-    chunk: int,
-) -> Float[np.ndarray, "N K"]:
-    """Codes after so many steps of FISTA from given ones, in chunks."""
-    num_features = data.shape[1]
-
-    def solve(rows: Float[Array, "B D_and_K"], first: int):
-        del first
-        here, initial = rows[:, :num_features], rows[:, num_features:]
-        solution = fista(
-            here, dictionary, penalty, tolerance=0.0, max_iterations=steps, initial_codes=initial
-        )
-        return (solution.codes,)
-
-    return in_chunks(solve, np.concatenate([data, codes], axis=1), chunk)[0]

@@ -22,8 +22,6 @@ from jvsc.evaluation.inference import (
     in_chunks,
     inference_key,
     make_validate,
-    refine,
-    solve_lasso,
 )
 from jvsc.evaluation.posterior_draws import (
     make_best_of_draws,
@@ -47,6 +45,8 @@ from jvsc.runs.config import Config
 from jvsc.runs.factories.models import build_infer
 from jvsc.runs.restore import restore_state, seed_variables
 from jvsc.runs.workdir import read_config
+from jvsc.solvers import fista
+from jvsc.solvers.fista import refine
 
 HISTOGRAM_BINS = 40
 TOP_LATENTS = 4
@@ -101,17 +101,19 @@ def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute |
     if not model.generator.is_dictionary or needs_no_draw(model):
         return None
     settings, penalty = config.eval, config.fista.penalty
+    limits: Any = {
+        "tolerance": settings.fista_tolerance,
+        "max_iterations": settings.fista_max_iterations,
+    }
 
     def compute(subject: Subject) -> Values:
         dictionary = subject.parameters.generator
-        optimal, gap, iterations = solve_lasso(
-            subject.data,
-            dictionary,
-            penalty,
-            tolerance=settings.fista_tolerance,
-            max_iterations=settings.fista_max_iterations,
-            chunk=settings.chunk,
-        )
+
+        def solve(rows: Float[Array, "B D"], first: int):
+            del first
+            return fista(rows, dictionary, penalty, **limits)
+
+        optimal, gap, iterations = in_chunks(solve, subject.data, settings.chunk)
         codes = subject.inferred.codes
         values = measure_dictionary(subject.data, codes, dictionary, penalty, optimal)
         return values | {
@@ -148,7 +150,13 @@ def make_refinement(config: Config, model: Model, dataset: Dataset) -> Compute |
         (least,) = best(subject.parameters, subject.statistics, data, subject.key)
 
         def after(steps: int, initial_codes: Float[np.ndarray, "M K"]) -> float:
-            codes = refine(data, dictionary, penalty, initial_codes, steps, settings.chunk)
+            def refine_chunk(rows: Float[Array, "B D_and_K"], first: int):
+                del first
+                here, codes = jnp.split(rows, [data.shape[1]], axis=1)
+                return (refine(here, dictionary, penalty, codes, steps),)
+
+            rows = np.concatenate([data, initial_codes], axis=1)
+            (codes,) = in_chunks(refine_chunk, rows, settings.chunk)
             return float(objective_terms(data, codes, dictionary, penalty).total())
 
         codes = subject.inferred.codes

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jvsc.errors import UserError
+from jvsc.solvers.acceleration import accelerate, frozen_where_done
 from jvsc.solvers.problem import (
     LARGEST_PENALTY,
     ORDINARY_EXPONENT,
@@ -201,6 +202,19 @@ def fista(
     )
 
 
+def refine(
+    data: Shaped[ArrayLike, "N D"],
+    dictionary: Shaped[ArrayLike, "K D"],
+    penalty: ArrayLike,
+    codes: Shaped[ArrayLike, "N K"],
+    steps: int,
+) -> Float[Array, "N K"]:
+    """Codes after so many steps of `fista` from given ones, whatever their duality gap."""
+    return fista(
+        data, dictionary, penalty, tolerance=0.0, max_iterations=steps, initial_codes=codes
+    ).codes
+
+
 def _converted(values: Any, dtype: Any, name: str) -> Array:
     """Values of the type that is computed in.
 
@@ -317,7 +331,6 @@ def _minimise(
     gram = product(dictionary, dictionary.T)
     correlation = product(data, dictionary.T)
     energy = jnp.sum(data**2, axis=-1)
-    num_data = data.shape[0]
     step = 1.0 / jnp.maximum(spectral_norm_bound(gram), jnp.finfo(data.dtype).tiny)
 
     def converged(codes, codes_image):
@@ -346,28 +359,20 @@ def _minimise(
             codes = jnp.maximum(codes, 0.0)
         codes_image = product(codes, gram)
         uphill = jnp.sum((state.point - codes) * (codes - state.codes), axis=-1) > 0
-        momentum = jnp.where(uphill, 1.0, state.momentum)
-        following = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-        push = jnp.where(uphill, 0.0, (momentum - 1) / following)[:, None]
+        momentum, weight = accelerate(jnp.where(uphill, 1.0, state.momentum))
+        weight = weight[:, None]
         # By linearity the extrapolated point needs no product of its own.
-        moved = _Iterate(
+        following = _Iterate(
             iteration=state.iteration + 1,
             codes=codes,
             codes_image=codes_image,
-            point=codes + push * (codes - state.codes),
-            point_image=codes_image + push * (codes_image - state.codes_image),
-            momentum=following,
+            point=codes + weight * (codes - state.codes),
+            point_image=codes_image + weight * (codes_image - state.codes_image),
+            momentum=momentum,
             done=converged(codes, codes_image),
             iterations=state.iterations + 1,
         )
-        frozen = jax.tree.map(
-            lambda old, new: jnp.where(
-                state.done.reshape((num_data,) + (1,) * (new.ndim - 1)), old, new
-            ),
-            state._replace(iteration=state.done),
-            moved._replace(iteration=state.done),
-        )
-        return frozen._replace(iteration=state.iteration + 1)
+        return frozen_where_done(state, following)
 
     image = product(initial_codes, gram)
     start = _Iterate(
@@ -376,9 +381,9 @@ def _minimise(
         codes_image=image,
         point=initial_codes,
         point_image=image,
-        momentum=jnp.ones(num_data, data.dtype),
+        momentum=jnp.ones_like(energy),
         done=converged(initial_codes, image),
-        iterations=jnp.zeros(num_data, jnp.int32),
+        iterations=jnp.zeros(energy.shape, jnp.int32),
     )
     final = jax.lax.while_loop(unfinished, iterate, start)
     return final.codes, final.iterations

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Shaped
 
 from jvsc.errors import UserError
+from jvsc.solvers.fista import fista
 from jvsc.solvers.problem import (
     LARGEST_PENALTY,
     ORDINARY_EXPONENT,
@@ -223,6 +224,22 @@ def _solved_in_double(
     rounded = solved.astype(codes.dtype)
     gaps, _ = _solve(rounded.astype(np.float64), x, a, penalties, positive, tolerance, 0)
     return rounded, gaps, iterations
+
+
+def fastest_lasso(
+    data: Shaped[ArrayLike, "N D"],
+    dictionary: Shaped[ArrayLike, "K D"],
+    penalty: ArrayLike,
+    *,
+    positive: bool = False,
+    tolerance: float = 1e-4,
+) -> LassoSolution:
+    """The lasso by the fastest solver at hand: `lasso`, or `fista` where it cannot be.
+
+    That is on an accelerator, and where Numba is not installed. The arguments are theirs.
+    """
+    solve = lasso if is_available() else fista
+    return solve(data, dictionary, penalty, positive=positive, tolerance=tolerance)
 
 
 @contextmanager

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from jvsc.errors import UserError, refuse_beyond_memory
-from jvsc.solvers.fista import fista
-from jvsc.solvers.lasso import is_available, lasso, single_blas_thread
+from jvsc.solvers.lasso import fastest_lasso, is_available, single_blas_thread
 from jvsc.solvers.problem import (
     ORDINARY_EXPONENT,
     as_real,
@@ -51,23 +50,6 @@ class DictionaryMoments(NamedTuple):
         )
 
 
-def fastest_lasso(
-    data: Float[np.ndarray, "N D"],
-    dictionary: Float[np.ndarray, "K D"],
-    penalty: float,
-    positive: bool = False,
-    tolerance: float = 1e-4,
-) -> Float[np.ndarray, "N K"]:
-    """The lasso's codes by the fastest solver at hand: `lasso`, or `fista` where it cannot be.
-
-    That is on an accelerator, and where Numba is not installed.
-    """
-    solve: Any = lasso if is_available() else fista
-    return np.asarray(
-        solve(data, dictionary, penalty, positive=positive, tolerance=tolerance).codes
-    )
-
-
 def online_step(
     dictionary: Float[np.ndarray, "K D"],
     moments: DictionaryMoments,
@@ -99,7 +81,10 @@ def online_step(
     # Brings in Numba.
     from jvsc.kernels.atoms import update_atoms
 
-    codes = fastest_lasso(data, dictionary, penalty, positive_codes, TOLERANCE)
+    solution = fastest_lasso(
+        data, dictionary, penalty, positive=positive_codes, tolerance=TOLERANCE
+    )
+    codes = np.asarray(solution.codes)
     count = moments.num_batches + 1
     kept = np.float32((1 - 1 / count) ** FORGETTING)
     moments = DictionaryMoments(

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jvsc.errors import UserError
+from jvsc.solvers.acceleration import accelerate, frozen_where_done
 from jvsc.solvers.problem import as_real, common_type, limits, positive_number, positive_penalty
 from jvsc.solvers.soft_threshold import soft_threshold
 
@@ -101,30 +102,25 @@ def proximal_gradient(
         fits = reached <= bound + 1e-6 * jnp.abs(bound)
         lower = objective(reached, codes) <= state.objective
         taken = fits & lower
-        momentum = jnp.where(taken, (1 + jnp.sqrt(1 + 4 * state.momentum**2)) / 2, 1.0)
-        push = jnp.where(taken, (state.momentum - 1) / momentum, 0.0)[:, None]
+        momentum, weight = accelerate(state.momentum)
+        momentum, weight = jnp.where(taken, momentum, 1.0), jnp.where(taken, weight, 0.0)
         kept = jnp.where(taken[:, None], codes, state.codes)
         best = jnp.where(taken, objective(reached, codes), state.objective)
         # A rise after a momentum step asks for a plain step; a plain step that gains nothing ends.
         plain = jnp.all(state.point == state.codes, axis=-1)
         stalled = fits & ~lower & plain
         slow = taken & (state.objective - best <= tolerance * jnp.abs(best))
-        moved = _Iterate(
-            iteration=state.iteration,
+        following = _Iterate(
+            iteration=state.iteration + 1,
             codes=kept,
             objective=best,
-            point=kept + push * (kept - state.codes),
+            point=kept + weight[:, None] * (kept - state.codes),
             momentum=momentum,
             step=jnp.where(fits, 1.1 * state.step, 0.5 * state.step),
             done=slow | stalled | ~jnp.isfinite(best),
             iterations=state.iterations + 1,
         )
-        frozen = jax.tree.map(
-            lambda old, new: jnp.where(state.done.reshape((-1,) + (1,) * (new.ndim - 1)), old, new),
-            state._replace(iteration=state.done),
-            moved._replace(iteration=state.done),
-        )
-        return frozen._replace(iteration=state.iteration + 1)
+        return frozen_where_done(state, following)
 
     value = objective(term(codes), codes)
     start = _Iterate(

@@ -11,14 +11,17 @@ from jaxtyping import Array, Float
 from jvsc.errors import UserError
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.solver_coded import SolverCoded
-from jvsc.solvers.online_dictionary import fastest_lasso
+from jvsc.solvers import fista
+from jvsc.solvers.lasso import fastest_lasso
 from jvsc.sparse_coder.coder import Coder, make_coder
-from jvsc.sparse_coder.refining import highest_penalty, lasso_codes, penalty_for, refinement
+from jvsc.sparse_coder.refining import highest_penalty, penalty_for, refinement
 from jvsc.sparse_coder.settings import Plan
 from jvsc.sparse_coder.standardised_rows import StandardisedRows
 from jvsc.training.state import TrainState
 from jvsc.training.unit_atoms import atoms_of
 
+# Relative duality gap of the lasso's codes.
+CODING_TOLERANCE = 1e-4
 # Scales with which a dictionary has room in float32.
 FLOAT32_SCALES = (1e-30, 1e30)
 # Data whose share of non-zeros decides a penalty.
@@ -75,10 +78,12 @@ class Learned(NamedTuple):
     ) -> Float[Array, "B K"] | Float[np.ndarray, "B K"]:
         """The lasso's codes, or those of an encoder after so many steps of refinement."""
         if start is None:
-            solve = fastest_lasso if self.online else lasso_codes
-            return solve(rows, np.asarray(self.dictionary), penalty, self.positive)
+            solve = fastest_lasso if self.online else partial(fista, max_iterations=1000)
+            atoms = np.asarray(self.dictionary)
+            options = {"positive": self.positive, "tolerance": CODING_TOLERANCE}
+            return solve(rows, atoms, penalty, **options).codes
         refine = refinement(self.coder.model)
-        return refine(rows, self.dictionary, start, penalty, steps)
+        return refine(rows, self.dictionary, penalty, start, steps)
 
 
 def components_of(state: TrainState, scale: float, kind: np.dtype) -> Float[np.ndarray, "K D"]:

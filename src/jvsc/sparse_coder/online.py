@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jvsc.solvers.lasso import fastest_lasso
 from jvsc.solvers.online_dictionary import (
     DictionaryMoments,
     batches,
     data_as_atoms,
-    fastest_lasso,
     next_penalty,
     online_step,
     single_threaded_products,
@@ -132,7 +132,8 @@ def _first_penalty(
     """The penalty at which the first codes have the wanted share of non-zeros."""
 
     def share(penalty: float) -> float:
-        return float(np.mean(fastest_lasso(rows, atoms, penalty, plan.positive, 1e-2) != 0))
+        options = {"positive": plan.positive, "tolerance": 1e-2}
+        return float(np.mean(np.asarray(fastest_lasso(rows, atoms, penalty, **options).codes) != 0))
 
     highest = float(np.abs(rows @ atoms.T).max())
     return penalty_for(share, sparsity, highest) if highest else 1.0

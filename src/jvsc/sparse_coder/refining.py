@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,47 +11,18 @@ from jaxtyping import Array, Float
 from jvsc.model.model import Model
 from jvsc.model.parameters import Statistics
 from jvsc.model.variational import Variational, needs_no_draw
-from jvsc.solvers import fista, refine_support
+from jvsc.solvers import refine_support
+from jvsc.solvers.fista import refine
 
-CODING_LIMITS: dict[str, Any] = {"tolerance": 1e-4, "max_iterations": 1000}
-# (data, dictionary, codes, penalty, steps) -> codes
+# (data, dictionary, penalty, codes, steps) -> codes
 Refine = Callable[..., Float[Array, "B K"]]
-
-
-def lasso_codes(
-    data: Float[np.ndarray, "B D"],
-    dictionary: Any,
-    penalty: float,
-    positive: bool = False,
-) -> Float[Array, "B K"]:
-    """FISTA's codes, exact to a duality gap of a ten-thousandth of the objective."""
-    arrays = (jnp.asarray(data), jnp.asarray(dictionary))
-    return fista(*arrays, penalty, positive=positive, **CODING_LIMITS).codes
-
-
-def refined(
-    data: Float[np.ndarray, "B D"],
-    dictionary: Float[np.ndarray, "K D"],
-    codes: Float[Array, "B K"],
-    penalty: float,
-    steps: int,
-) -> Float[Array, "B K"]:
-    """Codes after so many proximal-gradient steps on objective (10) from given ones."""
-    return fista(
-        jnp.asarray(data),
-        jnp.asarray(dictionary),
-        penalty,
-        tolerance=0.0,
-        max_iterations=steps,
-        initial_codes=codes,
-    ).codes
 
 
 def refined_support(
     data: Float[np.ndarray, "B D"],
     dictionary: Float[np.ndarray, "K D"],
-    codes: Float[Array, "B K"],
     penalty: float,
+    codes: Float[Array, "B K"],
     steps: int,
 ) -> Float[Array, "B K"]:
     """Codes after so many steps of `refine_support` from given ones."""
@@ -68,7 +38,7 @@ def refinement(model: Model) -> Refine:
 
     The latter for codes whose values no penalty shrinks.
     """
-    return refined_support if needs_no_draw(model) else refined
+    return refined_support if needs_no_draw(model) else refine
 
 
 def highest_penalty(model: Model, statistics: Statistics, correlation: float, width: int) -> float:
