@@ -313,7 +313,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(official, cache, monkeypatch
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(image_cache.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"data\.cache_dir=.*No space.*0\.00 GB: free") as error:
         load(official, cache)
     assert "\n" not in str(error.value)

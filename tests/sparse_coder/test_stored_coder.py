@@ -86,7 +86,7 @@ def test_both_kinds_of_folders_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="holds no SparseCoder"):
         SparseCoder.load(tmp_path / "run")
     SparseCoder(**SMALL).fit(DIGITS).save(tmp_path / "model")
-    with pytest.raises(UserError, match="holds a SparseCoder, which has one; leave it out"):
+    with pytest.raises(UserError, match="holds a SparseCoder, which has one seed; leave it out"):
         jvsc.load(tmp_path / "model", seed=0)
 
 
