@@ -83,7 +83,7 @@ def measure_dictionary(
       codes: s.
       dictionary: A.
       penalty: lambda of objective (10).
-      optimal_codes: FISTA's for the same dictionary.
+      optimal_codes: the lasso's for the same dictionary.
 
     Returns:
       `validation_loss` (objective 10 without the dictionary's norm), its two parts

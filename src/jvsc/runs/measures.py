@@ -45,8 +45,8 @@ from jvsc.runs.config import Config
 from jvsc.runs.factories.models import build_infer
 from jvsc.runs.restore import restore_state, seed_variables
 from jvsc.runs.workdir import read_config
-from jvsc.solvers import fista
 from jvsc.solvers.fista import refine
+from jvsc.solvers.lasso import fastest_lasso
 
 HISTOGRAM_BINS = 40
 TOP_LATENTS = 4
@@ -111,7 +111,7 @@ def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute |
 
         def solve(rows: Float[Array, "B D"], first: int):
             del first
-            return fista(rows, dictionary, penalty, **limits)
+            return fastest_lasso(rows, dictionary, penalty, **limits)
 
         optimal, gap, iterations = in_chunks(solve, subject.data, settings.chunk)
         codes = subject.inferred.codes

@@ -233,13 +233,16 @@ def fastest_lasso(
     *,
     positive: bool = False,
     tolerance: float = 1e-4,
+    max_iterations: int | None = None,
 ) -> LassoSolution:
     """The lasso by the fastest solver at hand: `lasso`, or `fista` where it cannot be.
 
-    That is on an accelerator, and where Numba is not installed. The arguments are theirs.
+    That is on an accelerator, and where Numba is not installed. The arguments are theirs, and so is
+    the number of iterations unless one is given.
     """
     solve = lasso if is_available() else fista
-    return solve(data, dictionary, penalty, positive=positive, tolerance=tolerance)
+    limits: Any = {} if max_iterations is None else {"max_iterations": max_iterations}
+    return solve(data, dictionary, penalty, positive=positive, tolerance=tolerance, **limits)
 
 
 @contextmanager
