@@ -1,6 +1,5 @@
 """SparseCoder: jvsc's models with scikit-learn's interface."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -30,7 +29,7 @@ from jvsc.sparse_coder.settings import (
     EncoderName,
     batch_of,
     make_plan,
-    usable_batch_size,
+    passes_of,
 )
 from jvsc.sparse_coder.standardised_rows import (
     StandardisedRows,
@@ -38,12 +37,6 @@ from jvsc.sparse_coder.standardised_rows import (
     warn_of_dominant_rows,
     weighted_order,
 )
-
-# Without `max_iter` a fit takes about so many steps, but at most so many passes over the data.
-DEFAULT_STEPS = 3000
-# Of method="lasso", whose steps go much further.
-ONLINE_STEPS, ONLINE_PASSES = 600, 100
-MOST_PASSES = 200
 
 
 def has_posterior(estimator: "SparseCoder") -> bool:
@@ -84,9 +77,11 @@ class SparseCoder(LearningCoder):
       kl_weight: weight of the divergence, of methods that draw; less lets codes leave the prior and
         reconstruct more, and too little lets training diverge. At 1 the divergence holds a latent's
         size as firmly as a residual of unit variance pulls at it.
-      max_iter: passes of `fit` over the data; by default as many as make about 3,000 steps, at
-        most 200; "lasso" makes about 600, in at most 100 passes.
-      batch_size: data a step, "lasso" taking four of them at once; less where there are fewer.
+      max_iter: passes of `fit` over the data; by default 50, but no fewer than make about 1,000
+        steps and no more than make about 3,000, and at most 200; "lasso" makes about 600 steps, in
+        at most 100 passes.
+      batch_size: data a step, "lasso" taking four of them at once; less where there are fewer. By
+        default 128, or as many as give a pass 20 steps.
       encoder: the network that infers a posterior: "unrolled", steps of inference that read the
         dictionary; "mlp", dense layers; "linear", one of them; or, for "inferred_threshold",
         "message_passing", inference without parameters. None takes the method's usual one.
@@ -144,7 +139,7 @@ class SparseCoder(LearningCoder):
         alpha: float | None = None,
         kl_weight: float = 0.3,
         max_iter: int | None = None,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         encoder: EncoderName | None = None,
         dictionary: ArrayLike | None = None,
         dict_init: ArrayLike | None = None,
@@ -208,12 +203,9 @@ class SparseCoder(LearningCoder):
         _, self.mean_, _, self.scale_ = found
         warn_of_dominant_rows(data, self.mean_, self.scale_)
         rows = StandardisedRows(data, self.mean_, self.scale_, order)
-        batch = usable_batch_size(batch_of(settings), len(rows))
+        batch = batch_of(settings, len(rows))
         steps = len(rows) // batch
-        usual, most = DEFAULT_STEPS, MOST_PASSES
-        if settings.method == ONLINE:
-            usual, most = ONLINE_STEPS, ONLINE_PASSES
-        passes = settings.max_iter or min(math.ceil(usual / steps), most)
+        passes = passes_of(settings, steps)
         plan = make_plan(settings, data.shape[1], batch, steps, passes)
         plan = plan._replace(keeps_dictionary=given is not None)
         coder = make_coder(plan, data.shape[1])
@@ -259,7 +251,7 @@ class SparseCoder(LearningCoder):
             begins = not hasattr(self, "components_")
             data = self._check(X, reset=begins)
             count = data.shape[0]
-            batch = usable_batch_size(batch_of(settings), count)
+            batch = batch_of(settings, count, online=True)
             plan = make_plan(settings, data.shape[1], batch)
             coder = make_coder(plan, data.shape[1])
             if begins:

@@ -17,8 +17,9 @@ from jvsc.runs.config import Config, Section, make_config
 from jvsc.runs.needs import FLOAT
 
 ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3
-# Of method="inferred_threshold": of its dictionary, and of encoders by name.
-EXPLAINING_RATE = 1e-2
+# Of method="inferred_threshold": of its dictionary, and of encoders by name. With the unrolled one
+# fewer steps are longer, up to a factor: as the square root of how many fewer they are than usual.
+EXPLAINING_RATE, LARGEST_FACTOR = 1e-2, 3.0
 EXPLAINING_RATES = {"mlp": 3e-3, "linear": 1e-2, "unrolled": 1e-2, "message_passing": 1e-2}
 # Of a sparse autoencoder, whose latents are dead after so many steps without use.
 AUTOENCODER_RATE, DEAD_STEPS = 3e-3, 250
@@ -36,6 +37,13 @@ FIRST_SPARSITY = 0.05
 # Scale of the Laplacian prior and variance of the Gaussian with its variance; codes are in these
 # units, and nothing depends on them: the dictionary's start is made to fit.
 PRIOR = {"scale": 1.0, "variance": 2.0}
+# Steps of a fit: so many, or as many as so many passes make, if those are fewer but at least so many.
+DEFAULT_STEPS, USUAL_PASSES, FEWEST_STEPS = 3000, 50, 1000
+MOST_PASSES = 200
+# Of online learning.
+ONLINE_STEPS, ONLINE_PASSES = 600, 100
+# Data of a step, unless they are less than so many steps of a pass.
+DEFAULT_BATCH, FEWEST_BATCHES = 128, 20
 # Share of non-zeros that a training begins with. While most latents are zero the straight-through
 # gradient, which reaches them all, would first drive the codes to many times the data.
 START_SHARE = 0.9
@@ -54,7 +62,7 @@ class CoderSettings(Section):
     refine_steps: NonNegativeInt
     kl_weight: PositiveFloat
     max_iter: PositiveInt | None
-    batch_size: PositiveInt
+    batch_size: PositiveInt | None
     sparse_output: bool
     positive_code: bool
     encoder: EncoderName | None
@@ -114,7 +122,8 @@ def make_plan(
     if isinstance(method, AutoencoderMethod):
         special = _autoencoder_settings(settings, num_features, batch_size, online)
     elif finds_prior(method):
-        special = _explaining_settings(settings, num_features, online)
+        num_steps = None if num_epochs is None else num_epochs * steps_per_epoch
+        special = _explaining_settings(settings, num_features, num_steps)
     else:
         special = _drawn_or_solved_settings(settings, num_features, num_epochs)
     return Plan(
@@ -213,7 +222,7 @@ def _drawn_or_solved_settings(
 
 
 def _explaining_settings(
-    settings: CoderSettings, num_features: int, online: bool
+    settings: CoderSettings, num_features: int, num_steps: int | None
 ) -> dict[str, Any]:
     """Of the method that finds its noise and prior, by default with an unrolled encoder.
 
@@ -222,7 +231,10 @@ def _explaining_settings(
     """
     sparsity = FIRST_SPARSITY if settings.sparsity is None else settings.sparsity
     scale = math.sqrt(num_features / (4 * settings.n_components * sparsity))
-    name = settings.encoder or "unrolled"
+    name, online = settings.encoder or "unrolled", num_steps is None
+    factor = 1.0
+    if name == "unrolled" and num_steps is not None:
+        factor = min(max(1.0, math.sqrt(DEFAULT_STEPS / num_steps)), LARGEST_FACTOR)
     return {
         "sampling": "exact",
         "sparsity": sparsity,
@@ -236,14 +248,14 @@ def _explaining_settings(
             "name": name,
             "optimizer": "adam",
             "schedule": "constant" if online else "one_cycle",
-            "learning_rate": EXPLAINING_RATES[name],
+            "learning_rate": factor * EXPLAINING_RATES[name],
             "max_gradient_norm": 1.0,
         }
         | ({"hidden": _hidden(num_features), "start_at_prior": True} if name == "mlp" else {}),
         "generator": {
             "optimizer": "adam",
             "schedule": "exponential" if online else "one_cycle",
-            "learning_rate": EXPLAINING_RATE,
+            "learning_rate": factor * EXPLAINING_RATE,
             "decay": 1.0,
             "max_gradient_norm": 1.0,
             "unit_norm": True,
@@ -304,14 +316,29 @@ def check_memory(
     )
 
 
-def usable_batch_size(wanted: int, num_data: int) -> int:
-    """The batch that a user wants, or for fewer data the largest power of two.
+def batch_of(settings: CoderSettings, num_data: int, online: bool = False) -> int:
+    """Data of a step; for fewer data than a step takes the largest power of two.
 
     A remainder waits for its turn in the next epoch, and few sizes have to be compiled.
+
+    Args:
+      settings: what the user gave.
+      num_data: of a pass.
+      online: whether they are a part of the data, whose passes are few.
     """
+    wanted = settings.batch_size or DEFAULT_BATCH
+    if settings.batch_size is None and not online:
+        few = max(num_data // FEWEST_BATCHES, 1)
+        wanted = min(wanted, 1 << (few.bit_length() - 1))
+    wanted *= ONLINE_BATCHES if settings.method == ONLINE else 1
     return wanted if num_data >= wanted else 1 << (num_data.bit_length() - 1)
 
 
-def batch_of(settings: CoderSettings) -> int:
-    """Data of a step, where there are enough."""
-    return settings.batch_size * (ONLINE_BATCHES if settings.method == ONLINE else 1)
+def passes_of(settings: CoderSettings, steps: int) -> int:
+    """Passes of a fit, of so many steps each."""
+    if settings.max_iter is not None:
+        return settings.max_iter
+    if settings.method == ONLINE:
+        return min(math.ceil(ONLINE_STEPS / steps), ONLINE_PASSES)
+    usual = min(max(USUAL_PASSES * steps, FEWEST_STEPS), DEFAULT_STEPS)
+    return min(math.ceil(usual / steps), MOST_PASSES)
