@@ -37,7 +37,7 @@ FIRST_SPARSITY = 0.05
 # Scale of the Laplacian prior and variance of the Gaussian with its variance; codes are in these
 # units, and nothing depends on them: the dictionary's start is made to fit.
 PRIOR = {"scale": 1.0, "variance": 2.0}
-# Steps of a fit: so many, or as many as so many passes make, if those are fewer but at least so many.
+# Steps of a fit: so many, or of fewer data so many passes, but at least so many steps.
 DEFAULT_STEPS, USUAL_PASSES, FEWEST_STEPS = 3000, 50, 1000
 MOST_PASSES = 200
 # Of online learning.
