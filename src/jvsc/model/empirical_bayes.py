@@ -21,6 +21,8 @@ NOISE = "log_noise_variance"
 # A step of the controller for each unit of log(share / wanted share), which counts up to one.
 CONTROL_RATE, LARGEST_CONTROL = 0.02, 1.0
 SMALLEST_SHARE = 1e-6
+# The controller leaves this share of the noise that it began with, where no latent comes in use.
+SMALLEST_NOISE = 1e-6
 # Share of the newest batch in the moving averages, of logarithms; one batch moves them so far.
 AVERAGE_RATE, LARGEST_CHANGE = 0.01, 3.0
 
@@ -94,7 +96,8 @@ class EmpiricalBayes:
             change = jnp.log(jnp.maximum(means["share"], SMALLEST_SHARE) / self.sparsity)
             change = CONTROL_RATE * jnp.clip(change, -LARGEST_CONTROL, LARGEST_CONTROL)
             rests = self.settled_after is not None and step >= self.settled_after
-            new[NOISE] = numbers[NOISE] + jnp.where(rests, 0.0, change)
+            lowest = math.log(SMALLEST_NOISE * self.noise_variance)
+            new[NOISE] = jnp.maximum(numbers[NOISE] + jnp.where(rests, 0.0, change), lowest)
         if self.learns_scale:
             size = jnp.log(means["size"]) - jnp.log(means["probability"])
             new[PRIOR_LOG_SCALE] = _average(numbers[PRIOR_LOG_SCALE], size)

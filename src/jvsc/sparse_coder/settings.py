@@ -20,7 +20,9 @@ ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3
 # Of method="inferred_threshold": of its dictionary, and of encoders by name. With the unrolled one
 # fewer steps are longer, up to a factor: as the square root of how many fewer they are than usual.
 EXPLAINING_RATE, LARGEST_FACTOR = 1e-2, 3.0
-EXPLAINING_RATES = {"mlp": 3e-3, "linear": 1e-2, "unrolled": 1e-2, "message_passing": 1e-2}
+EXPLAINING_RATES = {"mlp": 1e-3, "linear": 1e-2, "unrolled": 1e-2, "message_passing": 1e-2}
+# Scale of the prior's slab for dense layers, in that of the other encoders at the start.
+NARROW = 0.04
 # Of a sparse autoencoder, whose latents are dead after so many steps without use.
 AUTOENCODER_RATE, DEAD_STEPS = 3e-3, 250
 # JumpReLU's, for data of mean squared norm 1: wide enough that a fit's few thousand steps move its
@@ -232,13 +234,15 @@ def _explaining_settings(
     sparsity = FIRST_SPARSITY if settings.sparsity is None else settings.sparsity
     scale = math.sqrt(num_features / (4 * settings.n_components * sparsity))
     name, online = settings.encoder or "unrolled", num_steps is None
+    # Dense layers must learn first where to open their gates, which a wide prior would close.
+    narrow_prior = {"scale": NARROW * scale, "learns_scale": False, "learns_sparsity": False}
     factor = 1.0
     if name == "unrolled" and num_steps is not None:
         factor = min(max(1.0, math.sqrt(DEFAULT_STEPS / num_steps)), LARGEST_FACTOR)
     return {
         "sampling": "exact",
         "sparsity": sparsity,
-        "prior": {"scale": scale},
+        "prior": {"scale": scale} if name != "mlp" else narrow_prior,
         "noise": {
             "rule": "learned" if settings.sparsity is None else "controlled",
             "control_until": 1.0 if online else 0.9,
@@ -251,7 +255,7 @@ def _explaining_settings(
             "learning_rate": factor * EXPLAINING_RATES[name],
             "max_gradient_norm": 1.0,
         }
-        | ({"hidden": _hidden(num_features), "start_at_prior": True} if name == "mlp" else {}),
+        | ({"hidden": _hidden(num_features)[:1], "start_at_prior": True} if name == "mlp" else {}),
         "generator": {
             "optimizer": "adam",
             "schedule": "exponential" if online else "one_cycle",
