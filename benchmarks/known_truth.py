@@ -1,6 +1,6 @@
 """Codes whose truth is known: are the atoms found, and do the probabilities mean what they say?
 
-    python -m benchmarks.known_truth [--noise=0.1]
+    python -m benchmarks.known_truth [--noise=0.1] [--picture=calibration.png]
 
 Data are sums of 5% of 128 random atoms in 64 dimensions with Laplacian sizes, and noise with a
 tenth of their variance. SparseCoder at the true share and with a learned noise (`sparsity=None`),
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import matplotlib.pyplot as plt
 import ml_collections
 import numpy as np
 import spams
@@ -75,33 +76,68 @@ def matched(
     return float(found.mean()), np.flatnonzero(found), cosine.argmax(axis=1)[found]
 
 
-def calibration_error(
-    probability: Float[np.ndarray, " N"], truth: Bool[np.ndarray, " N"]
-) -> tuple[float, list[str]]:
-    """Expected calibration error over equal bins, and said / true of each bin."""
+class Curve(NamedTuple):
+    """Probabilities in equal bins, of those that hold any.
+
+    Attributes:
+      said: mean of each bin.
+      true: share of them that came true.
+      size: how many they are.
+    """
+
+    said: Float[np.ndarray, " n"]
+    true: Float[np.ndarray, " n"]
+    size: Float[np.ndarray, " n"]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error."""
+        return float(np.average(np.abs(self.said - self.true), weights=self.size))
+
+
+def calibration(probability: Float[np.ndarray, " N"], truth: Bool[np.ndarray, " N"]) -> Curve:
+    """Said and true."""
     bins = np.minimum((probability * NUM_BINS).astype(int), NUM_BINS - 1)
-    error, said_and_true = 0.0, []
-    for number in range(NUM_BINS):
-        chosen = bins == number
-        if chosen.any():
-            said, true = probability[chosen].mean(), truth[chosen].mean()
-            error += chosen.mean() * abs(said - true)
-            said_and_true.append(f"{said:.2f}/{true:.2f}")
-    return float(error), said_and_true
+    count, said, true = (
+        np.bincount(bins, weights, NUM_BINS).astype(np.float64)
+        for weights in (None, probability, truth)
+    )
+    some = count > 0
+    return Curve(said[some] / count[some], true[some] / count[some], count[some])
+
+
+def draw(curves: dict[str, Curve], file: Path) -> None:
+    """Said over true probability, and how many are said of each, a column a method."""
+    figure, axes = plt.subplots(
+        2, len(curves), figsize=(4 * len(curves), 5.2), sharex=True, sharey="row",
+        height_ratios=(3, 1), layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for (above, below), (name, curve) in zip(axes.T, curves.items(), strict=True):
+        above.plot((0, 1), (0, 1), color="0.7", linewidth=1)
+        above.plot(curve.said, curve.true, "o-", markersize=4)
+        above.set_title(f"{name}\nexpected calibration error {curve.error:.3f}", fontsize=10)
+        below.bar(curve.said, curve.size / curve.size.sum(), 0.8 / NUM_BINS)
+        below.set(yscale="log", xlabel="probability of a non-zero, as said")
+        for axis in (above, below):
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("share that is not zero in truth")
+    axes[1, 0].set_ylabel("share of them")
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
 
 
 def row_of(
     name: str, truth: Truth, dictionary: np.ndarray, probability: np.ndarray, seconds: float
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], Curve]:
     """A row of the table, and the calibration curve."""
     share, true, learned = matched(truth, dictionary)
     said, real = probability[:, learned], truth.support[:, true]
-    error, curve = calibration_error(said.ravel(), real.ravel())
+    curve = calibration(said.ravel(), real.ravel())
     doubtful = said > 0.02
-    shown, _ = calibration_error(said[doubtful], real[doubtful])
+    shown = calibration(said[doubtful], real[doubtful]).error
     chosen = said > 0.5
     precision, recall = real[chosen].mean(), chosen[real].mean()
-    cells = [f"{100 * share:.1f}%", f"{error:.4f}", f"{shown:.4f}", f"{precision:.3f}"]
+    cells = [f"{100 * share:.1f}%", f"{curve.error:.4f}", f"{shown:.4f}", f"{precision:.3f}"]
     nonzeros = np.sum(probability > 0.5, axis=1).mean()
     return [name, *cells, f"{recall:.3f}", f"{nonzeros:.2f}", f"{seconds:.1f}"], curve
 
@@ -151,7 +187,9 @@ def main() -> None:
     """Prints a table and the calibration curves."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.known_truth")
     parser.add_argument("--noise", type=float, default=0.1, help="share of the signal's variance")
-    truth = make_truth(parser.parse_args().noise)
+    parser.add_argument("--picture", type=Path, help="where the calibration curves are drawn")
+    arguments = parser.parse_args()
+    truth = make_truth(arguments.noise)
     table = Table("", "atoms found", "ECE", "ECE, P > .02", "precision", "recall", "non-zeros", "s")
     curves = {}
 
@@ -185,7 +223,12 @@ def main() -> None:
         )  # fmt: skip
     Console(width=140).print(table)
     for name, curve in curves.items():
-        print(f"{name}, said/true: {' '.join(curve)}")
+        pairs = (
+            f"{said:.2f}/{true:.2f}" for said, true in zip(curve.said, curve.true, strict=True)
+        )
+        print(f"{name}, said/true: {' '.join(pairs)}")
+    if arguments.picture is not None:
+        draw(curves, arguments.picture)
 
 
 if __name__ == "__main__":

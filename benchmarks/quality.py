@@ -31,10 +31,21 @@ Data = Float[np.ndarray, "N D"]
 
 PATCH_LEVELS = (5.9, 8.6, 12.9, 20.0, 30.0)
 NUM_ATOMS, NUM_DIGIT_ATOMS, DIGIT_LEVEL = 256, 128, 13.0
+# Of activations; wanted of an inferred threshold, whose held-out codes take somewhat more, and of
+# sparse autoencoders.
+ACTIVATION_LEVELS, WIDE_LEVELS = (8.0, 15.0, 32.0), (8.0, 32.0)
+WANTED_ACTIVE = {8.0: (7.2, 7.5), 15.0: (14.2, 15.0), 32.0: (31.5, 34.0)}
+LEVELS = {
+    "patches": PATCH_LEVELS,
+    "digits": (DIGIT_LEVEL,),
+    "activations, K = 4 D": ACTIVATION_LEVELS,
+    "activations, K = 16 D": WIDE_LEVELS,
+}
 # Wanted non-zeros of a fit: held-out data take somewhat more.
 WANTED = (5.0, 7.0, 10.7, 17.0, 26.0)
 SPAMS_SECONDS, SPAMS_PENALTY = 60, 2.0
 LASSO_PENALTIES = (6.0, 4.0, 3.0, 2.2, 1.6, 1.1)
+AUTOENCODERS = ("topk", "batch_topk", "jump_relu")
 # Held-out data that OMP and least squares on supports are measured on.
 NUM_SLOW = 4000
 
@@ -74,21 +85,24 @@ def timed(function: Callable, *arguments: Any, **options: Any) -> tuple[Any, flo
     return result, time.perf_counter() - start
 
 
-def of_coder(name: str, train: Data, test: Data, seed: int, **settings: Any) -> Iterator[Point]:
+def of_coder(
+    name: str, train: Data, test: Data, seed: int, refined: bool = True, **settings: Any
+) -> Iterator[Point]:
     """SparseCoder as it is, and after ten refining steps."""
-    coder = SparseCoder(random_state=seed, refine_steps=10, **settings)
-    _, fitting = timed(coder.fit, train)
     method = settings.get("method", "inferred_threshold")
+    refines = refined and method != "fista"
+    coder = SparseCoder(random_state=seed, refine_steps=10 * refines, **settings)
+    _, fitting = timed(coder.fit, train)
     if settings.get("max_iter") == 1:
         method += ", one pass"
-    steps = (10,) if method == "fista" else (0, 10)
+    steps = (0, 10) if refines else (0,)
     for count in steps:
         coder.set_params(refine_steps=count)
         coder.transform(test)  # compiles
         codes, seconds = timed(coder.transform, test)
         yield Point(
             name,
-            f"jvsc {method}" + (", 10 refining steps" if count and method != "fista" else ""),
+            f"jvsc {method}" + (", 10 refining steps" if count else ""),
             seed,
             float(np.mean(np.sum(codes != 0, axis=1))),
             coder.score(test),
@@ -172,6 +186,35 @@ def digits(seeds: tuple[int, ...]) -> Iterator[Point]:
             yield Point("digits", "scikit-learn, OMP", seed, nonzeros, r2, fitting, each)
 
 
+def activations(seeds: tuple[int, ...]) -> Iterator[Point]:
+    """A language model's activations: sparse autoencoders for the same steps.
+
+    With 16 atoms a feature fewer passes are made by all, and TopK makes as many as with 4, too.
+    """
+    data = np.load(os.environ["JVSC_ACTIVATIONS"], mmap_mode="r")
+    train, test = data[:-NUM_SLOW], np.asarray(data[-NUM_SLOW:])
+    width, common = data.shape[1], {"batch_size": 256, "refined": False}
+    for factor, passes, levels in ((4, 10, ACTIVATION_LEVELS), (16, 2, WIDE_LEVELS)):
+        count = factor * width
+        name = f"activations, K = {factor} D"
+        shares = {"n_components": count, "max_iter": passes} | common
+        for seed in seeds:
+            for level in levels:
+                ours, others = WANTED_ACTIVE[level]
+                for method in AUTOENCODERS if factor == 4 else AUTOENCODERS[:1]:
+                    settings = shares | {"method": method, "sparsity": others / count}
+                    yield from of_coder(name, train, test, seed, **settings)
+                yield from of_coder(name, train, test, seed, **shares, sparsity=ours / count)
+        if factor > 4:
+            for level in levels:
+                settings = shares | {"method": "topk", "max_iter": 10}
+                settings["sparsity"] = WANTED_ACTIVE[level][1] / count
+                yield from (
+                    point._replace(method="jvsc topk, ten passes")
+                    for point in of_coder(name, train, test, 0, **settings)
+                )
+
+
 def at_level(points: list[Point], level: float) -> float | None:
     """R^2 at so many non-zeros, between two points of a curve; None beyond its ends."""
     curve = sorted((point.nonzeros, point.r2) for point in points)
@@ -225,11 +268,11 @@ def draw(points: list[Point], file: Path) -> None:
 def run(output: Path, num_seeds: int = 1) -> None:
     """Measures, and writes quality.json, quality.md and quality.png."""
     seeds = tuple(range(num_seeds))
-    levels = {"patches": PATCH_LEVELS, "digits": (DIGIT_LEVEL,)}
+    sets = [digits, patches] + [activations] * ("JVSC_ACTIVATIONS" in os.environ)
     points: list[Point] = []
     console = Console()
-    for measured in (digits(seeds), patches(seeds)):
-        for point in measured:
+    for measured in sets:
+        for point in measured(seeds):
             points.append(point)
             console.print(
                 f"{point.data}, {point.method}, seed {point.seed}: {point.nonzeros:.2f} non-zeros, "
@@ -239,10 +282,16 @@ def run(output: Path, num_seeds: int = 1) -> None:
             )  # fmt: skip
             text = json.dumps([p._asdict() for p in points], indent=1) + "\n"
             (output / "quality.json").write_text(text, encoding="utf-8")
+    write(points, output)
+
+
+def write(points: list[Point], output: Path) -> None:
+    """The tables, on the console and as quality.md, and quality.png."""
+    console = Console()
     lines = []
     for name in dict.fromkeys(point.data for point in points):
-        columns = [name, *(f"{level:g}" for level in levels[name]), "fit s", "us a datum"]
-        rows = table_of(points, name, levels[name])
+        columns = [name, *(f"{level:g}" for level in LEVELS[name]), "fit s", "us a datum"]
+        rows = table_of(points, name, LEVELS[name])
         table = Table(*columns)
         for row in rows:
             table.add_row(*row)
