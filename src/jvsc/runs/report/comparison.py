@@ -87,6 +87,7 @@ def _curve(name: str) -> Panel:
         points = [(row["epoch"], row[name]) for row in run.rows if name in row]
         means = [np.mean([v for v in values if v is not None] or [np.nan]) for _, values in points]
         axis.plot([epoch for epoch, _ in points], means, marker=".", ms=3, label=run.name)
+        axis.locator_params(axis="x", integer=True)
         if name == "nonzero_fraction":
             axis.set_ylim(bottom=0)
 
