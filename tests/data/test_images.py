@@ -6,6 +6,9 @@ from PIL import Image
 
 from jvsc.data import load_images
 from jvsc.errors import UserError
+from jvsc.main import run
+from jvsc.runs.config import make_config
+from jvsc.runs.factories import build_dataset, build_model
 
 SIZES = [(40, 30), (17, 90), (64, 64), (200, 50), (33, 47), (90, 90), (8, 12), (71, 72)]
 
@@ -94,3 +97,33 @@ def test_what_cannot_be_taken_is_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no \.png, .* file in this folder, which is empty"):
         load_images(tmp_path / "empty")
+
+
+def of_folder(folder, cache, **given):
+    data = {"name": "images", "path": str(folder), "cache_dir": str(cache)}
+    return make_config({"data": data | {"num_train": 5, "num_validation": 3} | given})
+
+
+def test_a_folder_is_a_data_set_of_the_command(folder, tmp_path):
+    config = of_folder(folder, tmp_path / "cache")
+    dataset = build_dataset(config)
+    assert dataset.shape == (64, 64, 3)
+    assert sorted(levels(dataset.train) + levels(dataset.validation)) == list(range(1, 9))
+    assert build_model(config, 64 * 64 * 3).generator.is_dictionary is False
+    with pytest.raises(UserError, match="num_train=9 and num_validation=3 of 8 images"):
+        build_dataset(of_folder(folder, tmp_path / "cache", num_train=9))
+    with pytest.raises(UserError, match="path is empty; give a folder of images"):
+        build_dataset(of_folder("", tmp_path / "cache"))
+
+
+@pytest.mark.slow
+def test_the_command_trains_on_a_folder(folder, tmp_path):
+    settings = {
+        "data.name": "images", "data.path": folder, "data.cache_dir": tmp_path / "cache",
+        "data.num_train": 5, "data.num_validation": 3, "batch_size": 4, "num_epochs": 1,
+        "num_latents": 8,
+    }  # fmt: skip
+    line = [f"--config.{name}={value}" for name, value in settings.items()]
+    line += ["--config=configs/celeba.py:gaussian,small", f"--workdir={tmp_path / 'run'}"]
+    assert run([*line, "--mode=train"]) == 0
+    assert (tmp_path / "run" / "metrics.jsonl").is_file()

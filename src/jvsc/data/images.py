@@ -49,6 +49,8 @@ def load_images(
       UserError: for a folder without images, fewer of them than asked, or ones that cannot be
         decoded where all are needed, or a cache that cannot be written.
     """
+    if not os.fspath(path):
+        raise UserError("path is empty; give a folder of images")
     source = user_path(path, "path")
     files = data_files(source, IMAGE_SUFFIXES, "path")
     if num_validation is None:

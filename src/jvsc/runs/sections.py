@@ -28,7 +28,7 @@ AnySection = TypeVar("AnySection", bound=Section)
 class DataConfig(Section):
     """Which data, and how much of it."""
 
-    name: Literal["patches", "fashion_mnist", "celeba", "activations"] = "patches"
+    name: Literal["patches", "fashion_mnist", "celeba", "images", "activations"] = "patches"
     """Which data."""
     path: str = ""
     """A file or folder of the user's; by default what jvsc or the system brings."""

@@ -63,6 +63,8 @@ ARCHITECTURES = {
         (Layer(128, 2, 1), Layer(128, 2, 1), Layer(64, 2, 1), Layer(64, 2, 1), Layer(3, 2, 1)),
     ),
 }
+# A folder of images, in colour too.
+ARCHITECTURES["images"] = ARCHITECTURES["celeba"]
 
 
 class Convolution(nn.Module):

@@ -29,6 +29,14 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
         num_train=data.num_train,
         num_validation=data.num_validation,
     ),
+    # Of the size that their networks are made for.
+    "images": lambda data: sources.load_images(
+        data.path,
+        num_train=data.num_train,
+        num_validation=data.num_validation,
+        seed=data.seed,
+        cache_dir=data.cache_dir,
+    ),
     "activations": lambda data: sources.load_activations(
         data.path, num_train=data.num_train, num_validation=data.num_validation
     ),
