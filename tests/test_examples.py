@@ -29,6 +29,13 @@ def test_photographs_give_sparse_codes_and_a_picture_of_atoms(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_missing_pixels_are_filled_in(tmp_path):
+    picture = tmp_path / "inpainted.png"
+    told = told_by("inpainting.py", f"--picture={picture}", "--num-train=4000", "--max-iter=30")
+    assert share(told, "missing pixels explained") > 0.8
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_method_on_one_screen_gives_sparse_codes():
     told = told_by("train_by_hand.py", "--steps=60")
     assert 0 < share(told, "non-zeros") < 0.5

@@ -498,3 +498,33 @@ def test_it_can_be_exported_for_any_number_of_data(without_type_checks):
     solve = jax.jit(lambda x: fista(x, dictionary, penalty, tolerance=1e-6).codes)
     exported = jax.export.export(solve)(jax.ShapeDtypeStruct((count, 5), jnp.float32))
     np.testing.assert_allclose(exported.call(data[:7]), codes[:7], atol=1e-4)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_entries_that_are_not_there_count_for_nothing(positive):
+    random = np.random.default_rng(5)
+    data, atoms = random.normal(size=(6, 20)), random.normal(size=(30, 20))
+    present = random.random(data.shape) < 0.5
+    present[0] = False
+    given = {"positive": positive, "tolerance": 1e-5}
+    found = fista(np.where(present, data, np.nan), atoms, 0.3, present=present, **given)
+    assert not np.any(found.codes[0])
+    for row in range(1, 6):
+        there = present[row]
+        alone = fista(data[row : row + 1, there], atoms[:, there], 0.3, **given)
+
+        def objective(codes, row=row, there=there):
+            left = data[row, there] - codes @ atoms[:, there]
+            return 0.5 * left @ left + 0.3 * np.abs(codes).sum()
+
+        one, other = objective(found.codes[row]), objective(alone.codes[0])
+        assert abs(one - other) < 2e-5 * other + 1e-6
+        assert found.gap[row] < 2e-5 * one
+    everything = fista(data, atoms, 0.3, present=np.ones_like(present), **given)
+    np.testing.assert_allclose(everything.codes, fista(data, atoms, 0.3, **given).codes, atol=2e-3)
+
+
+def test_a_mask_of_another_shape_is_refused(without_type_checks):
+    data, present = np.ones((6, 20)), np.ones((6, 19), bool)
+    with pytest.raises(UserError, match=r"present has the shape \(6, 19\); give the data's"):
+        fista(data, np.eye(20), 0.3, present=present)

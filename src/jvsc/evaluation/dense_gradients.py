@@ -20,7 +20,7 @@ from jvsc.model.networks import DenseLayer, Encoder, Generator
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.posteriors import Annealing
 from jvsc.model.variational import Variational
-from jvsc.solvers.fista import product
+from jvsc.solvers.duality import product
 
 # A datum's layers are cut down to what is active in all of them, the smallest of these shares.
 SHARES = (0.5625, 0.75, 1.0)

@@ -122,6 +122,42 @@ def squared_error(
     return jnp.mean((data - reconstruction) ** 2, axis=-1)
 
 
+def filled(
+    data: Float[Array, "*B D"], values: float | Float[Array, "*B D"]
+) -> Float[Array, "*B D"]:
+    """Data with other values where they are NaN: entries that are not there.
+
+    Of a reconstruction these leave neither an error nor a gradient.
+    """
+    return jnp.where(jnp.isnan(data), values, data)
+
+
+def expected_squared_error(
+    data: Float[Array, "*B D"],
+    reconstruction: Float[Array, "*B D"],
+    variance: Float[Array, "*B K"],
+    dictionary: Float[Array, "K D"],
+    has_missing: bool = False,
+) -> Float[Array, "*B"]:
+    """Expectation of `squared_error` over codes with the reconstruction m A and variances v.
+
+    E ||x - s A||^2 is ||x - m A||^2 + sum_k v_k ||A_k||^2; over some entries alone, the norms are
+    of those. The mean is over D in any case, so that the divergence keeps its weight.
+
+    Args:
+      data: x.
+      reconstruction: m A.
+      variance: v, of each latent.
+      dictionary: A.
+      has_missing: whether NaN is an entry that is not there.
+    """
+    if not has_missing:
+        spread = variance @ jnp.sum(dictionary**2, axis=-1) / data.shape[-1]
+        return squared_error(data, reconstruction) + spread
+    spread = jnp.where(jnp.isnan(data), 0.0, variance @ dictionary**2)
+    return squared_error(filled(data, reconstruction), reconstruction) + jnp.mean(spread, axis=-1)
+
+
 def half_squared_norm(residual: Float[Array, "*B D"]) -> Float[Array, "*B"]:
     """Data term of sparse coding: 0.5 ||x - x_hat||^2 (eq. 10 and 11)."""
     return 0.5 * jnp.sum(residual**2, axis=-1)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jvsc.model.model import Inference, StepMetrics, step_metrics
 from jvsc.model.networks import Generator
-from jvsc.model.objective import frobenius_term, sparse_coding_objective, squared_error
+from jvsc.model.objective import filled, frobenius_term, sparse_coding_objective, squared_error
 from jvsc.model.parameters import Parameters, Statistics
 
 # (parameters, statistics, data, penalty) -> codes [B, K]
@@ -29,6 +29,7 @@ class SolverCoded:
       penalty: lambda.
       penalty_warmup: step -> factor of the penalty in training.
       frobenius: weight of the dictionary's norm; zero for a generator that is a network.
+      has_missing: whether NaN is an entry that is not there.
     """
 
     generator: Generator
@@ -36,6 +37,7 @@ class SolverCoded:
     penalty: float
     penalty_warmup: Callable[[Int[Array, ""]], ArrayLike] = lambda step: 1.0
     frobenius: float = 0.0
+    has_missing: bool = False
 
     def init(self, key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         """Initial parameters and statistics of the generator; there is no encoder."""
@@ -64,6 +66,8 @@ class SolverCoded:
         reconstruction, generator_statistics = self.generator.apply(
             parameters.generator, statistics.generator, codes, True
         )
+        if self.has_missing:
+            data = filled(data, reconstruction)
         objective = sparse_coding_objective(data, reconstruction, codes, penalty)
         metrics = step_metrics(
             jnp.mean(objective.data) + jnp.mean(objective.l1), data, reconstruction, codes

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from jvsc.model.empirical_bayes import NOISE, EmpiricalBayes, prior_heads
 from jvsc.model.model import Inference, Model, StepMetrics
@@ -15,6 +15,8 @@ from jvsc.model.networks import Encoder, Generator, LinearGenerativeModel
 from jvsc.model.objective import (
     EncoderTerms,
     encoder_objective,
+    expected_squared_error,
+    filled,
     frobenius_term,
     nonzero_fraction,
     scale_gradient,
@@ -66,6 +68,8 @@ class Variational:
       support_steps: conjugate-gradient steps on a deterministic code's support, with a dictionary.
       empirical_bayes: how noise and prior are found, which then replace `kl_weight`; None where
         they are the posterior's constants.
+      has_missing: whether NaN is an entry that is not there; with `sampling` "exact", and noise
+        that is not learned.
     """
 
     generator: Generator
@@ -83,6 +87,7 @@ class Variational:
     code: Code = "best_draw"
     support_steps: int = 0
     empirical_bayes: EmpiricalBayes | None = None
+    has_missing: bool = False
 
     def init(self, key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         """Initial parameters and statistics, functions of `key` alone."""
@@ -104,14 +109,21 @@ class Variational:
     ) -> tuple[Heads, Any]:
         """Posterior parameters of each datum, [B, K] a head, and the encoder's new statistics."""
         generative = None
+        data, present = self._entries(data)
         if self.encoder.reads_dictionary:
-            generative = self.generative_model(parameters, statistics)
+            generative = self.generative_model(parameters, statistics)._replace(present=present)
         heads, encoder_statistics = self.encoder.apply(
             parameters.encoder, statistics.encoder, data, training, generative
         )
         if statistics.prior is not None:
             heads = heads | prior_heads(statistics.prior, heads["loc"])
         return heads, encoder_statistics
+
+    def _entries(
+        self, data: Float[Array, "B D"]
+    ) -> tuple[Float[Array, "B D"], Bool[Array, "B D"] | None]:
+        """Data, zero where they are not there, and where they are; None if everywhere."""
+        return (filled(data, 0.0), ~jnp.isnan(data)) if self.has_missing else (data, None)
 
     def generative_model(
         self, parameters: Parameters, statistics: Statistics
@@ -258,7 +270,10 @@ class Variational:
             loss += frobenius_term(parameters.generator, self.frobenius)
         prior = statistics.prior
         if self.empirical_bayes is not None:
-            prior = self._updated_prior(statistics, heads, squared_errors, step)
+            assert isinstance(self.posterior, InferredThreshold)
+            prior = self.empirical_bayes.update(
+                prior, self.posterior, heads, squared_errors, jnp.asarray(step)
+            )
         return loss, (metrics, Statistics(encoder_statistics, generator_statistics, prior))
 
     def _drawn_terms(
@@ -280,36 +295,19 @@ class Variational:
     def _expected_terms(
         self, scaled, statistics, data, heads, kl, annealing, weight
     ) -> tuple[EncoderTerms, Float[Array, "1 B"], Any]:
-        """Their expectation under the posterior, with a leading axis of one for J.
-
-        E ||x - s A||^2 = ||x - m A||^2 + sum_k v_k ||A_k||^2, with means m and variances v.
-        """
+        """Their expectation under the posterior, with a leading axis of one for J."""
         mean, variance = self.posterior.moments(heads, annealing)
         reconstruction, generator_statistics = self.generate(scaled, statistics, mean, True)
-        terms = encoder_objective(data, reconstruction, kl, weight)
-        energy = jnp.sum(scaled.generator**2, axis=-1)
-        spread = variance @ energy / data.shape[1]
-        terms = EncoderTerms((terms.squared_error + spread)[None], terms.kl)
+        error = expected_squared_error(
+            data, reconstruction, variance, scaled.generator, self.has_missing
+        )
+        terms = EncoderTerms(error[None], weight * jnp.sum(kl, axis=-1))
         probability = self.posterior.support_probability(heads)
         if self.code == "deterministic":
             nonzeros = jnp.mean(probability > 0.5, axis=-1, dtype=jnp.float32)
         else:
             nonzeros = jnp.mean(probability, axis=-1)
         return terms, nonzeros[None], generator_statistics
-
-    def _updated_prior(
-        self,
-        statistics: Statistics,
-        heads: Heads,
-        squared_errors: Float[Array, " B"],
-        step: Int[Array, ""] | int,
-    ) -> dict[str, Float[Array, ""]]:
-        """Noise and prior after a batch."""
-        assert self.empirical_bayes is not None
-        assert isinstance(self.posterior, InferredThreshold)
-        return self.empirical_bayes.update(
-            statistics.prior, self.posterior, heads, squared_errors, jnp.asarray(step)
-        )
 
     def infer(
         self,
@@ -359,7 +357,12 @@ class Variational:
         codes, kl = self.posterior.deterministic_code(heads), self.posterior.kl(heads)
         if not self.generator.is_dictionary:
             return Inference(codes, kl)
-        codes = least_squares_on_support(data, parameters.generator, codes, self.support_steps)
+        entries, present = self._entries(data)
+        codes = least_squares_on_support(
+            entries, parameters.generator, codes, self.support_steps, present
+        )
+        if present is not None:  # of nothing nothing follows
+            codes = jnp.where(jnp.any(present, axis=1, keepdims=True), codes, 0.0)
         weight = self.bound_weight(statistics, data.shape[1])
         terms, _, _ = self._expected_terms(
             parameters, statistics, data, heads, kl, self.final_annealing, weight

@@ -1,6 +1,5 @@
 """FISTA for many lasso problems that share a dictionary (Beck & Teboulle 2009)."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,11 +11,13 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jvsc.errors import UserError
 from jvsc.solvers.acceleration import accelerate, frozen_where_done
+from jvsc.solvers.duality import duality_gap, exact_gap, product, there
 from jvsc.solvers.problem import (
     LARGEST_PENALTY,
     ORDINARY_EXPONENT,
     LassoSolution,
     as_real,
+    check_mask,
     check_shapes,
     common_type,
     is_traced,
@@ -26,8 +27,6 @@ from jvsc.solvers.problem import (
 )
 from jvsc.solvers.soft_threshold import soft_threshold
 
-# Accelerators would round products to TensorFloat-32 or bfloat16, and the certificate be void.
-product: Callable[..., jax.Array] = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 # Of codes to start from, in units of data and dictionary.
 LARGEST_START = 2.0**40
 
@@ -74,71 +73,6 @@ def spectral_norm_bound(gram: Float[Array, "K K"], squarings: int = 6) -> Float[
     return jnp.where(norm > 0, jnp.exp(log_bound), 0.0)
 
 
-def duality_gap(
-    residual_data: Float[Array, " N"],
-    residual_energy: Float[Array, " N"],
-    residual_correlation: Float[Array, "N K"],
-    codes: Float[Array, "N K"],
-    penalty: Float[Array, "N #K"],
-    positive: bool = False,
-) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
-    """Primal objective and duality gap of each lasso problem.
-
-    The primal objective is P(s) = 0.5 ||x - s A||^2 + sum_k lambda_k |s_k|. Its Fenchel dual is
-    D(t) = <t, x> - 0.5 ||t||^2 over t with |<t, a_k>| <= lambda_k for every atom, the conjugate of
-    lambda_k |s_k| being zero there and infinite elsewhere. Where codes may not be negative the
-    conjugate is zero for all correlations up to lambda_k, so that <t, a_k> <= lambda_k is all that
-    is asked for. Of the residual r = x - s A the dual point is c r with
-    c = min(1, min_k lambda_k / |<r, a_k>|), or with max(<r, a_k>, 0) for codes that are not
-    negative, and P(s) - D(c r) is at least P(s) less its minimum.
-
-    Args:
-      residual_data: <r, x>.
-      residual_energy: ||r||^2.
-      residual_correlation: <r, a_k>.
-      codes: s.
-      penalty: lambda of each datum [N, 1], or of each datum's latents [N, K]; finite.
-      positive: whether codes may not be negative.
-
-    Returns:
-      P(s) and P(s) - D(c r).
-    """
-    tiny = jnp.finfo(residual_data.dtype).tiny
-    correlation = residual_correlation if positive else jnp.abs(residual_correlation)
-    feasible = penalty / jnp.maximum(correlation, tiny)
-    scale = jnp.min(feasible, axis=-1, initial=1.0)
-    primal = 0.5 * residual_energy + jnp.sum(penalty * jnp.abs(codes), axis=-1)
-    dual = scale * residual_data - 0.5 * scale**2 * residual_energy
-    return primal, jnp.maximum(primal - dual, 0.0)
-
-
-def exact_gap(
-    codes: Float[Array, "N K"],
-    data: Float[Array, "N D"],
-    dictionary: Float[Array, "K D"],
-    penalty: Float[Array, "N #K"],
-    positive: bool = False,
-) -> Float[Array, " N"]:
-    """Duality gap of each lasso problem from its residual itself, free of cancellation.
-
-    Args:
-      codes: s.
-      data: x.
-      dictionary: A.
-      penalty: lambda of each datum [N, 1], or of each datum's latents [N, K]; finite.
-      positive: whether codes may not be negative.
-    """
-    residual = data - product(codes, dictionary)
-    return duality_gap(
-        jnp.sum(residual * data, axis=-1),
-        jnp.sum(residual**2, axis=-1),
-        product(residual, dictionary.T),
-        codes,
-        penalty,
-        positive,
-    )[1]
-
-
 def fista(
     data: Shaped[ArrayLike, "N D"],
     dictionary: Shaped[ArrayLike, "K D"],
@@ -148,6 +82,7 @@ def fista(
     tolerance: float = 1e-5,
     max_iterations: int = 5000,
     initial_codes: Shaped[ArrayLike, "N K"] | None = None,
+    present: Bool[ArrayLike, "N D"] | None = None,
 ) -> LassoSolution:
     """Minimises 0.5 ||x - s A||^2 + sum_k penalty_k |s_k| for every row x of `data` (eq. 10).
 
@@ -172,6 +107,9 @@ def fista(
         or 1e-7 ||x|| ||a|| / penalty where that is more, and no gap is known more closely.
       max_iterations: where to stop a datum that has not reached it.
       initial_codes: where to start; zeros by default.
+      present: which entries of the data there are: the squared error is theirs alone, and `data`
+        may hold anything elsewhere. An iteration then takes two products with the dictionary in
+        place of one with its Gram matrix.
 
     Returns:
       Codes, duality gaps (in the objective's units), and iterations of each datum.
@@ -187,6 +125,8 @@ def fista(
     penalties = positive_penalty(penalty, x.shape[0], a.shape[0])
     start = start_of(initial_codes, (x.shape[0], a.shape[0]))
     tolerance, max_iterations = limits(tolerance, max_iterations)
+    if present is not None:
+        check_mask(jnp.shape(present), x.shape)
     dtype = jax.dtypes.canonicalize_dtype(common_type(x, a, start))
     # By NumPy: within a compiled function JAX would trace this of known numbers too.
     if not is_traced(a) and not np.isfinite(np.asarray(a)).all():
@@ -198,6 +138,7 @@ def fista(
         jnp.broadcast_to(_converted(start, dtype, "initial_codes"), (x.shape[0], a.shape[0])),
         tolerance,
         max_iterations,
+        None if present is None else jnp.asarray(present),
         positive=bool(positive),
     )
 
@@ -283,9 +224,10 @@ def _scaled(values: Float[Array, "*B"], exponent: Int[Array, "*#B"]) -> Float[Ar
 
 @partial(jax.jit, static_argnames="positive")
 def _solve(
-    data, dictionary, penalty, initial_codes, tolerance, max_iterations, positive
+    data, dictionary, penalty, initial_codes, tolerance, max_iterations, present, positive
 ) -> LassoSolution:
     """Solves each problem in units of its own, and gives codes and gaps in the caller's."""
+    data = there(data, present)
     rows, usable_rows = _exponents(data)
     atoms, usable_atoms = _exponents(dictionary.reshape(-1))
     shape = data.shape[0], penalty[0].shape[1]
@@ -307,10 +249,10 @@ def _solve(
     data = jnp.where(usable[:, None], _scaled(data, -rows[:, None]), 0.0)
     dictionary = _scaled(dictionary, -atoms)
     codes, iterations = _minimise(
-        data, dictionary, penalty, start, tolerance, max_iterations, positive
+        data, dictionary, penalty, start, tolerance, max_iterations, positive, present
     )
     codes = _scaled(codes, units)
-    gap = exact_gap(_scaled(codes, -units), data, dictionary, penalty, positive)
+    gap = exact_gap(_scaled(codes, -units), data, dictionary, penalty, positive, present)
     tiny = jnp.finfo(gap.dtype).tiny
     gap = jnp.where(gap > 0, jnp.maximum(_scaled(gap, 2 * rows), tiny), gap)
     return LassoSolution(
@@ -326,12 +268,19 @@ def _minimise(
     tolerance: Any,
     max_iterations: Any,
     positive: bool,
+    present: Bool[Array, "N D"] | None,
 ) -> tuple[Float[Array, "N K"], Int[Array, " N"]]:
     """Codes and iterations of problems of ordinary size."""
+    # Of all entries: no larger of some.
     gram = product(dictionary, dictionary.T)
     correlation = product(data, dictionary.T)
     energy = jnp.sum(data**2, axis=-1)
     step = 1.0 / jnp.maximum(spectral_norm_bound(gram), jnp.finfo(data.dtype).tiny)
+
+    def image_of(codes):
+        if present is None:
+            return product(codes, gram)
+        return product(there(product(codes, dictionary), present), dictionary.T)
 
     def converged(codes, codes_image):
         """By the Gram matrix alone: no product of its own, but differences of large numbers."""
@@ -357,7 +306,7 @@ def _minimise(
         codes = soft_threshold(descent, step * penalty)
         if positive:
             codes = jnp.maximum(codes, 0.0)
-        codes_image = product(codes, gram)
+        codes_image = image_of(codes)
         uphill = jnp.sum((state.point - codes) * (codes - state.codes), axis=-1) > 0
         momentum, weight = accelerate(jnp.where(uphill, 1.0, state.momentum))
         weight = weight[:, None]
@@ -374,7 +323,7 @@ def _minimise(
         )
         return frozen_where_done(state, following)
 
-    image = product(initial_codes, gram)
+    image = image_of(initial_codes)
     start = _Iterate(
         iteration=jnp.int32(0),
         codes=initial_codes,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jvsc.errors import UserError
 from jvsc.solvers.fista import fista
@@ -234,13 +234,16 @@ def fastest_lasso(
     positive: bool = False,
     tolerance: float = 1e-4,
     max_iterations: int | None = None,
+    present: Bool[ArrayLike, "N D"] | None = None,
 ) -> LassoSolution:
     """The lasso by the fastest solver at hand: `lasso`, or `fista` where it cannot be.
 
-    That is on an accelerator, and where Numba is not installed. The arguments are theirs, and so is
-    the number of iterations unless one is given.
+    That is on an accelerator, where Numba is not installed, and of data of which only some entries
+    are `present`. The arguments are theirs, and so is the number of iterations unless one is given.
     """
     solve = lasso if is_available() else fista
+    if present is not None:
+        solve = partial(fista, present=present)
     limits: Any = {} if max_iterations is None else {"max_iterations": max_iterations}
     return solve(data, dictionary, penalty, positive=positive, tolerance=tolerance, **limits)
 

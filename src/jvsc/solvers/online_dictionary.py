@@ -15,6 +15,7 @@ from jvsc.solvers.problem import (
     check_shapes,
     norms_of,
     positive_penalty,
+    present_entries,
     whole_number,
 )
 
@@ -64,12 +65,13 @@ def online_step(
 
     The atoms minimise the mean of 0.5 ||x - s A||^2 over all batches so far, each with its codes of
     then, by one pass of block coordinate descent. An atom that no datum uses becomes the datum that
-    the codes explain worst.
+    the codes explain worst. Entries that are not there count as the codes make them, which bounds
+    the error of the others from above and is equal to it at the dictionary before (Mairal 2013).
 
     Args:
       dictionary: A, atoms of norm 1.
       moments: of the batches before.
-      data: a batch.
+      data: a batch; NaN is an entry that is not there.
       penalty: lambda of its codes.
       positive_codes: whether codes may not be negative.
       positive_atoms: whether atoms may not be.
@@ -82,9 +84,15 @@ def online_step(
     from jvsc.kernels.atoms import update_atoms
 
     solution = fastest_lasso(
-        data, dictionary, penalty, positive=positive_codes, tolerance=TOLERANCE
+        data,
+        dictionary,
+        penalty,
+        positive=positive_codes,
+        tolerance=TOLERANCE,
+        present=present_entries(data),
     )
     codes = np.asarray(solution.codes)
+    data = np.where(np.isnan(data), codes @ dictionary, data)
     count = moments.num_batches + 1
     kept = np.float32((1 - 1 / count) ** FORGETTING)
     moments = DictionaryMoments(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jvsc.errors import UserError
 
@@ -129,6 +129,18 @@ def start_of(codes: Any, shape: tuple[int, int]) -> Any:
     except ValueError:
         pass
     raise UserError(f"initial_codes have the shape {values.shape}; give [N, K] = {list(shape)}")
+
+
+def check_mask(mask: tuple[int, ...], data: tuple[int, ...]) -> None:
+    """Raises `UserError` unless a mask of present entries has the data's shape."""
+    if mask != data:
+        raise UserError(f"present has the shape {mask}; give the data's, {data}")
+
+
+def present_entries(data: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, "N D"] | None:
+    """Which entries there are, NaN being none; None for all."""
+    present = ~np.isnan(data)
+    return None if present.all() else present
 
 
 def norms_of(rows: Float[np.ndarray, "K D"]) -> Float[np.ndarray, "K 1"]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 # Every so many moves the values on the support take a gradient step; the last ones, so many
 # conjugate-gradient steps.
@@ -16,6 +16,7 @@ def least_squares_on_support(
     dictionary: Float[Array, "K D"],
     codes: Float[Array, "B K"],
     num_steps: int,
+    present: Bool[Array, "B D"] | None = None,
 ) -> Float[Array, "B K"]:
     """Conjugate-gradient steps of 0.5 ||x - s A||^2 over the non-zeros of each code alone.
 
@@ -27,14 +28,16 @@ def least_squares_on_support(
       dictionary: A.
       codes: s, where to start.
       num_steps: as many.
+      present: which entries the error is taken of; by default all.
     """
+    there = 1.0 if present is None else present.astype(data.dtype)
     support = codes != 0
-    residual = data - codes @ dictionary
+    residual = there * (data - codes @ dictionary)
     slope = jnp.where(support, residual @ dictionary.T, 0.0)
     direction, square = slope, jnp.sum(slope**2, axis=1, keepdims=True)
     tiny = jnp.finfo(codes.dtype).tiny
     for _ in range(num_steps):
-        image = direction @ dictionary
+        image = there * (direction @ dictionary)
         length = square / jnp.maximum(jnp.sum(image**2, axis=1, keepdims=True), tiny)
         codes, residual = codes + length * direction, residual - length * image
         slope = jnp.where(support, residual @ dictionary.T, 0.0)

@@ -27,6 +27,7 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     components_: np.ndarray
     callback: Any
     random_state: Any
+    allow_nan: bool
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the fitted estimator as a new folder of JSON and safetensors, without pickle.
@@ -59,7 +60,8 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = not self.allow_nan
+        tags.input_tags.allow_nan = bool(self.allow_nan)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -100,8 +102,23 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return atoms
 
     def _check(self, X: Any, reset: bool, **limits: Any) -> Data:
-        kinds: Any = {"accept_sparse": "csr", "dtype": "numeric"}
-        return validate_data(self, X, reset=reset, **kinds, **limits)
+        if self.allow_nan and scipy.sparse.issparse(X):
+            raise UserError(
+                "allow_nan=True is for dense data; give X.toarray(), or leave allow_nan out"
+            )
+        kinds: Any = {
+            "accept_sparse": "csr",
+            "dtype": "numeric",
+            "ensure_all_finite": "allow-nan" if self.allow_nan else True,
+        }
+        try:
+            return validate_data(self, X, reset=reset, **kinds, **limits)
+        except ValueError as error:
+            if "contains NaN" not in str(error):
+                raise
+        raise UserError(
+            "X contains NaN; give allow_nan=True to code the entries that are there, or fill them"
+        )
 
     def _check_fitted(self, X: MatrixLike) -> Data:
         check_is_fitted(self)

@@ -125,12 +125,11 @@ def tracked_model(plan: Plan, num_features: int) -> SolverCoded | Variational | 
     config = plan.config
     model = build_model(config, num_features, DATA_AXIS, training=True)
     if isinstance(model, Variational) and model.empirical_bayes is not None:
-        return model
+        return replace(model, has_missing=plan.allows_nan)
     if isinstance(model, SolverCoded):
         generator = tracked_generator(model.generator, plan.sparsity, initial_log_penalty(config))
-        return replace(
-            model, generator=generator, solve=partial(solve_tracked, positive=plan.positive)
-        )
+        solve = partial(solve_tracked, positive=plan.positive, has_missing=plan.allows_nan)
+        return replace(model, generator=generator, solve=solve, has_missing=plan.allows_nan)
     assert plan.sparsity is not None  # refused of other methods
     if isinstance(model, SparseAutoencoder):
         if config.method != "relu_l1":  # the others' losses hold a number of non-zeros
@@ -178,10 +177,13 @@ def solve_tracked(
     data: Float[Array, "B D"],
     penalty: Float[Array, ""],
     positive: bool = False,
+    has_missing: bool = False,
 ) -> Float[Array, "B K"]:
     """FISTA's codes at the controller's penalty, in units of `penalty`."""
     tracking = penalty * jnp.exp(statistics.generator["control"])
-    return fista(data, parameters.generator, tracking, positive=positive, **TRAINING_LIMITS).codes
+    present = ~jnp.isnan(data) if has_missing else None
+    given: Any = {"positive": positive, "present": present} | TRAINING_LIMITS
+    return fista(data, parameters.generator, tracking, **given).codes
 
 
 def content_keys(key: Key[Array, ""], data: Float[Array, "B D"]) -> Key[Array, " B"]:

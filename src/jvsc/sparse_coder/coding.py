@@ -13,6 +13,7 @@ from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.solver_coded import SolverCoded
 from jvsc.solvers import fista
 from jvsc.solvers.lasso import fastest_lasso
+from jvsc.solvers.problem import present_entries
 from jvsc.sparse_coder.coder import Coder, make_coder
 from jvsc.sparse_coder.refining import highest_penalty, penalty_for, refinement
 from jvsc.sparse_coder.settings import Plan
@@ -81,7 +82,7 @@ class Learned(NamedTuple):
             solve = fastest_lasso if self.online else partial(fista, max_iterations=1000)
             atoms = np.asarray(self.dictionary)
             options = {"positive": self.positive, "tolerance": CODING_TOLERANCE}
-            return solve(rows, atoms, penalty, **options).codes
+            return solve(rows, atoms, penalty, present=present_entries(rows), **options).codes
         refine = refinement(self.coder.model)
         return refine(rows, self.dictionary, penalty, start, steps)
 
@@ -150,7 +151,7 @@ def calibrated_penalty(
         return None
     places = np.linspace(0, len(rows) - 1, min(len(rows), CALIBRATION_ROWS), dtype=int)
     part, count = next(rows.chosen(places).chunks())
-    correlation = float(np.max(np.abs(part @ what.dictionary.T)))
+    correlation = float(np.max(np.abs(np.nan_to_num(part) @ what.dictionary.T)))
     highest = highest_penalty(what.coder.model, what.statistics, correlation, part.shape[1])
     start: Any = None if what.is_solved else what.encode(part)
 

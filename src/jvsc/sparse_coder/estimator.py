@@ -91,6 +91,10 @@ class SparseCoder(LearningCoder):
       dict_init: atoms [n_components, D] in whose directions the dictionary begins.
       positive_code: whether the lasso's codes ("lasso", "fista") may not be negative; a sparse
         autoencoder's never are.
+      allow_nan: whether NaN in dense data is an entry that is not there, for "inferred_threshold",
+        "lasso" and "fista": mean, scale, bound and lasso are then of the others alone, and
+        `inverse_transform` of a row's code fills it in. A row of NaN alone has a code of zeros; a
+        column of NaN alone is refused by a fit.
       sparse_output: whether `transform` returns a SciPy CSR array.
       random_state: seed of the start, the order and the draws, or a NumPy `RandomState`.
       verbose: whether `fit` shows its passes, on a progress bar, or as lines where there is no
@@ -144,6 +148,7 @@ class SparseCoder(LearningCoder):
         dictionary: ArrayLike | None = None,
         dict_init: ArrayLike | None = None,
         positive_code: bool = False,
+        allow_nan: bool = False,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -164,6 +169,7 @@ class SparseCoder(LearningCoder):
         self.dictionary = dictionary
         self.dict_init = dict_init
         self.positive_code = positive_code
+        self.allow_nan = allow_nan
         self.sparse_output = sparse_output
         self.random_state = random_state
         self.verbose = verbose
@@ -362,12 +368,12 @@ class SparseCoder(LearningCoder):
           y: ignored.
 
         Returns:
-          1 - sum (x - x_hat)^2 / sum (x - mean_)^2 over all entries; 1 is perfect.
+          1 - sum (x - x_hat)^2 / sum (x - mean_)^2 over all entries but NaN; 1 is perfect.
         """
         data = self._check_fitted(X)
         what = self._learned()
         error = total = 0.0
         for codes, rows in self._codes(data):
-            error += float(np.sum(what.residual(rows, codes) ** 2, dtype=np.float64))
-            total += float(np.sum(rows**2, dtype=np.float64))
+            error += float(np.nansum(what.residual(rows, codes) ** 2, dtype=np.float64))
+            total += float(np.nansum(rows**2, dtype=np.float64))
         return 1 - error / total if total else float(error == 0)

@@ -17,6 +17,7 @@ from jvsc.solvers.online_dictionary import (
     single_threaded_products,
     unit_atoms,
 )
+from jvsc.solvers.problem import present_entries
 from jvsc.sparse_coder.coder import with_penalty
 from jvsc.sparse_coder.fitting import Watch, watched
 from jvsc.sparse_coder.refining import penalty_for
@@ -97,7 +98,7 @@ def _begun(
     step = int(state.step[0])
     atoms = np.asarray(state.parameters.generator[0])
     if not has_start and step == 0:
-        atoms = data_as_atoms(rows, len(atoms), random)
+        atoms = np.nan_to_num(data_as_atoms(rows, len(atoms), random))
     atoms = unit_atoms(atoms, random)
     carried: Any = state.optimizer
     moments = DictionaryMoments(*(np.asarray(part[0]) for part in carried))
@@ -115,7 +116,7 @@ def _pass(
         atoms, moments, codes = online_step(
             now.atoms, now.moments, batch, now.penalty, positive_codes=plan.positive
         )
-        left = batch - codes @ now.atoms
+        left = np.where(np.isnan(batch), 0, batch - codes @ now.atoms)
         energy = 0.5 * float(np.vdot(left, left)) + now.penalty * float(np.abs(codes).sum())
         of_steps.append((energy / len(batch), float(np.mean(codes != 0))))
         penalty = now.penalty
@@ -130,12 +131,13 @@ def _first_penalty(
     rows: Float[np.ndarray, "n D"], atoms: Float[np.ndarray, "K D"], sparsity: float, plan: Plan
 ) -> float:
     """The penalty at which the first codes have the wanted share of non-zeros."""
+    options: Any = {"positive": plan.positive, "tolerance": 1e-2, "present": present_entries(rows)}
 
     def share(penalty: float) -> float:
-        options = {"positive": plan.positive, "tolerance": 1e-2}
-        return float(np.mean(np.asarray(fastest_lasso(rows, atoms, penalty, **options).codes) != 0))
+        codes = fastest_lasso(rows, atoms, penalty, **options).codes
+        return float(np.mean(np.asarray(codes) != 0))
 
-    highest = float(np.abs(rows @ atoms.T).max())
+    highest = float(np.abs(np.nan_to_num(rows) @ atoms.T).max())
     return penalty_for(share, sparsity, highest) if highest else 1.0
 
 

@@ -67,6 +67,7 @@ class CoderSettings(Section):
     batch_size: PositiveInt | None
     sparse_output: bool
     positive_code: bool
+    allow_nan: bool
     encoder: EncoderName | None
     verbose: bool
     tol: NonNegativeFloat | None
@@ -83,6 +84,7 @@ class Plan(NamedTuple):
       keeps_dictionary: whether the encoder alone is trained.
       positive: whether the lasso's codes may not be negative.
       learns_online: whether the dictionary is made of codes' moments, not by gradient steps.
+      allows_nan: whether NaN is an entry that is not there.
     """
 
     config: Config
@@ -90,6 +92,7 @@ class Plan(NamedTuple):
     keeps_dictionary: bool = False
     positive: bool = False
     learns_online: bool = False
+    allows_nan: bool = False
 
 
 def make_plan(
@@ -133,6 +136,7 @@ def make_plan(
         None if settings.alpha else settings.sparsity,
         positive=settings.positive_code,
         learns_online=learns_online,
+        allows_nan=settings.allow_nan,
     )
 
 
@@ -172,11 +176,29 @@ def check_parameters(settings: CoderSettings) -> None:
         )
     if settings.refine_steps and isinstance(method, AutoencoderMethod):
         raise UserError(f"refine_steps does not apply to {name}; leave it 0")
+    if settings.allow_nan:
+        _check_allow_nan(settings, solves, explains)
     if settings.positive_code and not solves:
         raise UserError(
             f"positive_code does not apply to {name}; leave it False, or give method='fista' or a "
             "sparse autoencoder"
         )
+
+
+def _check_allow_nan(settings: CoderSettings, solves: bool, explains: bool) -> None:
+    if not (solves or explains):
+        raise UserError(
+            f"allow_nan=True does not apply to {settings.method}; fill what is missing, or give "
+            "method='inferred_threshold', 'lasso' or 'fista'"
+        )
+    if settings.sparsity is None and explains:
+        raise UserError(
+            "sparsity=None learns the noise, and with it no code where much is NaN; give a share"
+        )
+    if settings.encoder == "message_passing":
+        raise UserError("allow_nan=True does not apply to encoder='message_passing'; leave it None")
+    if settings.refine_steps and explains:
+        raise UserError("refine_steps would need the entries that are NaN; leave it 0")
 
 
 def _hidden(num_features: int) -> tuple[int, ...]:

@@ -29,7 +29,8 @@ Data = Any
 class StandardisedRows:
     """A matrix whose rows are centred, scaled and made float32 when they are read.
 
-    Every row is computed in float64, so one datum gives the same bits whatever type holds it.
+    Every row is computed in float64, so one datum gives the same bits whatever type holds it. NaN,
+    an entry that is not there, stays.
 
     Args:
       data: the matrix [N, D].
@@ -78,7 +79,7 @@ class StandardisedRows:
         size = next((size for size in CHUNK_ROWS if size >= len(self)), CHUNK_ROWS[-1])
         for first in range(0, len(self), size):
             rows = self[np.arange(first, min(first + size, len(self)))]
-            sizes = np.abs(rows).max(axis=1, initial=0)
+            sizes = np.fmax.reduce(np.abs(rows), axis=1, initial=0)
             if not (sizes <= LARGEST).all():
                 row = int(np.argmin(sizes <= LARGEST))
                 raise UserError(
@@ -105,7 +106,7 @@ class Moments(NamedTuple):
     """What centres and scales data.
 
     Attributes:
-      num_rows: or the sum of their weights.
+      counts: entries of each column, or the sum of their weights.
       mean: of each column.
       deviation: standard deviation of each column; zero of constant ones.
       scale: gives the columns a mean variance of one. One scale for all keeps the data's geometry:
@@ -113,7 +114,7 @@ class Moments(NamedTuple):
         constant column is not blown up. Constant data keep their scale: it is 1.
     """
 
-    num_rows: float
+    counts: Float[np.ndarray, " D"]
     mean: Float[np.ndarray, " D"]
     deviation: Float[np.ndarray, " D"]
     scale: float
@@ -140,13 +141,16 @@ def moments(
       data: [N, D].
       before: of earlier data.
       weights: of the rows; by default one.
+
+    Raises:
+      UserError: for a column without an entry; NaN are none.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         found = _moments(data, before, weights, 0)
     low, high = ORDINARY_SCALES
     if np.isfinite(found.mean).all() and low < found.scale < high and not found.is_constant:
         return found
-    sizes = [np.abs(part).max(initial=0) for _, part in _parts(data)]
+    sizes = [np.fmax.reduce(np.abs(part), axis=None, initial=0) for _, part in _parts(data)]
     if before is not None:
         sizes += [np.abs(before.mean).max(), before.deviation.max()]
     return _moments(data, before, weights, int(np.frexp(max(sizes))[1]))
@@ -161,19 +165,21 @@ def _moments(
         scaler.mean_ = np.ldexp(before.mean, -exponent)
         scaler.var_ = np.ldexp(before.deviation, -exponent) ** 2
         scaler.scale_, scaler.n_features_in_ = scaler.var_, len(before.mean)
-        scaler.n_samples_seen_ = np.full(len(before.mean), before.num_rows)
+        scaler.n_samples_seen_ = before.counts.copy()
     for part, rows in _parts(data):
         rows = np.ldexp(rows, -exponent) if exponent else rows
         scaler.partial_fit(rows, sample_weight=None if weights is None else weights[part])
     mean, variances = np.asarray(scaler.mean_), np.asarray(scaler.var_)
-    count = float(np.max(scaler.n_samples_seen_))
+    counts = np.broadcast_to(np.asarray(scaler.n_samples_seen_, np.float64), mean.shape)
+    if not counts.all():
+        raise UserError(f"column {int(np.argmin(counts))} has no number but NaN; leave it out")
     # What rounding leaves of a constant column's variance is none (Chan et al. 1983, as
     # scikit-learn bounds it).
-    rounding = count * np.finfo(np.float64).eps
+    rounding = counts * np.finfo(np.float64).eps
     variances = np.where(variances > rounding * variances + (rounding * mean) ** 2, variances, 0.0)
     variance = float(np.mean(variances))
     return Moments(
-        count,
+        counts,
         np.ldexp(mean, exponent) if exponent else mean,
         np.ldexp(np.sqrt(variances), exponent),
         float(np.ldexp(variance**0.5, exponent)) if variance > 0 else 1.0,
@@ -208,7 +214,7 @@ def warn_of_dominant_rows(data: Data, mean: Float[np.ndarray, " D"], scale: floa
     """
     count = data.shape[0]
     energy = np.concatenate(
-        [np.sum(((part - mean) / scale) ** 2, axis=1) for _, part in _parts(data)]
+        [np.nansum(((part - mean) / scale) ** 2, axis=1) for _, part in _parts(data)]
     )
     few = max(1, count // 100)
     if count < 2 * few + 1 or not np.isfinite(energy.sum()):

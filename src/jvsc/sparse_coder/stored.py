@@ -34,6 +34,7 @@ FITTED = ("scale_", "n_iter_", "n_steps_", "n_features_in_", "loss_curve_", "_se
 SOMETIMES = ("penalty_", "feature_names_in_")
 # Arrays beside the state's.
 ARRAYS = ("components_", "mean_", "intercept_")
+MOMENTS = ("counts", "deviation")
 ARRAY_PARAMETERS = ("dictionary", "dict_init")
 REMEDY = "save the estimator again"
 
@@ -45,7 +46,7 @@ class _Stored(TypedDict):
     parameters: dict[str, Any]
     config: dict[str, Any]
     sparsity: float | None
-    rows: float | None
+    learns_scale: bool
     scale_: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
     n_iter_: pydantic.NonNegativeInt
     n_steps_: pydantic.NonNegativeInt
@@ -78,10 +79,10 @@ def save_coder(coder: Any, folder: Path) -> None:
         parameters["random_state"] = None
     arrays |= {name: getattr(coder, name) for name in ARRAYS}
     if coder._moments is not None:
-        arrays["deviation"] = coder._moments.deviation
+        arrays |= {name: getattr(coder._moments, name) for name in MOMENTS}
     record = {"jvsc": version("jvsc"), "parameters": parameters}
     record |= {"config": coder._plan.config.model_dump(), "sparsity": coder._plan.sparsity}
-    record["rows"] = None if coder._moments is None else coder._moments.num_rows
+    record["learns_scale"] = coder._moments is not None
     for name in (*FITTED, *(name for name in SOMETIMES if hasattr(coder, name))):
         value = getattr(coder, name)
         record[name] = list(value) if isinstance(value, np.ndarray) else value
@@ -126,6 +127,7 @@ def load_coder(kind: Any, folder: Path) -> Any:
             keeps,
             coder.positive_code,
             coder.method == ONLINE,
+            coder.allow_nan,
         )
     except (TypeError, UserError) as error:
         raise UserError(f"{file} cannot be read ({short_reason(error)}); {REMEDY}") from None
@@ -135,8 +137,8 @@ def load_coder(kind: Any, folder: Path) -> Any:
         "mean_": jax.ShapeDtypeStruct((width,), np.float64),
         "intercept_": jax.ShapeDtypeStruct((width,), np.float64),
     }
-    if record["rows"] is not None:
-        like["deviation"] = jax.ShapeDtypeStruct((width,), np.float64)
+    if record["learns_scale"]:
+        like |= {name: jax.ShapeDtypeStruct((width,), np.float64) for name in MOMENTS}
     found = leaves_like(arrays, like, arrays_file, CODER_FILE, REMEDY)
     for name in ARRAYS:
         if not np.isfinite(found[name]).all():
@@ -147,8 +149,9 @@ def load_coder(kind: Any, folder: Path) -> Any:
     if "feature_names_in_" in record:
         coder.feature_names_in_ = np.asarray(record["feature_names_in_"], dtype=object)
     coder._moments = None
-    if record["rows"] is not None:
-        coder._moments = Moments(record["rows"], coder.mean_, found["deviation"], coder.scale_)
+    if record["learns_scale"]:
+        beside = {name: found[name] for name in MOMENTS}
+        coder._moments = Moments(mean=coder.mean_, scale=coder.scale_, **beside)
     coder._plan, coder._state = plan, found["state"]
     return coder
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from jvsc.model.thresholding import Heads
 
@@ -35,12 +35,14 @@ class LinearGenerativeModel(NamedTuple):
       noise_variance: sigma^2 of an entry's noise.
       prior_scale: b0 of a Laplacian slab, or of one with the slab's variance.
       prior_log_odds: log p0 - log(1 - p0) of the prior's probability of a non-zero.
+      present: which entries of the data there are; None for all.
     """
 
     dictionary: Float[Array, "K D"]
     noise_variance: Float[Array, ""]
     prior_scale: Float[Array, ""]
     prior_log_odds: Float[Array, ""]
+    present: Bool[Array, "B D"] | None = None
 
 
 class Encoder(NamedTuple):

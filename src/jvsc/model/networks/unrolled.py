@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from jvsc.errors import UserError
 from jvsc.model.gaussian_channel import laplacian_slab, spike_and_slab
@@ -98,7 +98,7 @@ def unrolled_encoder(
     ) -> tuple[Heads, Statistics]:
         del training
         assert generative is not None  # a generator that is a network is refused before
-        correlate = _residual_correlation(data, generative.dictionary)
+        correlate = _residual_correlation(data, generative.dictionary, generative.present)
         limit = jnp.linalg.norm(data, axis=1, keepdims=True)
 
         def step(state: _State, numbers: dict[str, Array]) -> tuple[_State, None]:
@@ -148,25 +148,33 @@ def unrolled_encoder(
 
 
 def _residual_correlation(
-    data: Float[Array, "B D"], dictionary: Float[Array, "K D"]
+    data: Float[Array, "B D"],
+    dictionary: Float[Array, "K D"],
+    present: Bool[Array, "B D"] | None,
 ) -> Callable[[Float[Array, "B K"], Float[Array, "D K"] | None], Float[Array, "B K"]]:
     """`(codes, W^T) -> (x - s A) (A + W)^T`, by the Gram matrix where that is less work.
 
     Args:
       data: x.
       dictionary: A.
+      present: entries whose residual counts; None for all.
     """
     num_latents, num_features = dictionary.shape
     correlation = data @ dictionary.T
-    gram = dictionary @ dictionary.T if num_latents <= 2 * num_features else None
+    by_gram = present is None and num_latents <= 2 * num_features
+    gram = dictionary @ dictionary.T if by_gram else None
+
+    def residual(codes: Float[Array, "B K"]) -> Float[Array, "B D"]:
+        left = data - codes @ dictionary
+        return left if present is None else jnp.where(present, left, 0.0)
 
     def correlate(
         codes: Float[Array, "B K"], correction: Float[Array, "D K"] | None
     ) -> Float[Array, "B K"]:
         if correction is not None:
-            return (data - codes @ dictionary) @ (dictionary.T + correction)
+            return residual(codes) @ (dictionary.T + correction)
         if gram is not None:
             return correlation - codes @ gram
-        return (data - codes @ dictionary) @ dictionary.T
+        return residual(codes) @ dictionary.T
 
     return correlate

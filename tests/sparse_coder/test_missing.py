@@ -1,0 +1,139 @@
+"""SparseCoder(allow_nan=True): entries that are NaN are not there, and are filled in."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_sample_image
+from sklearn.feature_extraction.image import extract_patches_2d
+
+import jvsc
+from jvsc import SparseCoder, UserError
+from jvsc.sparse_coder.standardised_rows import moments
+
+DIGITS = load_digits().data
+HIDDEN = np.random.default_rng(0).random(DIGITS.shape) < 0.3
+HOLES = np.where(HIDDEN, np.nan, DIGITS)
+METHODS = {"inferred_threshold": 60, "lasso": 4, "fista": 80}
+# Of the hidden entries' variance; zeros for what is missing leave about nothing explained.
+LEAST = {"inferred_threshold": 0.45, "lasso": 0.45, "fista": 0.35}
+EACH = pytest.mark.parametrize("method", METHODS)
+
+
+def fitted(method, data=HOLES, **given):
+    given = {"n_components": 32, "max_iter": METHODS[method], "random_state": 0} | given
+    return SparseCoder(method=method, allow_nan=True, **given).fit(data)
+
+
+def explained(filled, truth, hidden, mean):
+    """Share of the hidden entries' variance around the columns' means."""
+    errors = (filled - truth)[hidden], (np.broadcast_to(mean, truth.shape) - truth)[hidden]
+    return 1 - np.sum(errors[0] ** 2) / np.sum(errors[1] ** 2)
+
+
+@EACH
+def test_what_is_missing_is_filled_in(method, tmp_path):
+    coder = fitted(method)
+    np.testing.assert_allclose(coder.mean_, np.nanmean(HOLES, axis=0))
+    assert coder.scale_ == pytest.approx(np.nanvar(HOLES, axis=0).mean() ** 0.5)
+    codes = coder.transform(HOLES)
+    filled = coder.inverse_transform(codes)
+    assert 0.07 < np.mean(codes != 0) < 0.13
+    assert explained(filled, DIGITS, HIDDEN, coder.mean_) > LEAST[method]
+    without = np.where(HIDDEN, coder.mean_, DIGITS)
+    usual = clone(coder).set_params(allow_nan=False).fit(without)
+    beside = usual.inverse_transform(usual.transform(without))
+    assert explained(filled, DIGITS, HIDDEN, coder.mean_) > 0.1 + explained(
+        beside, DIGITS, HIDDEN, coder.mean_
+    )
+    left, total = (HOLES - filled)[~HIDDEN], (HOLES - coder.mean_)[~HIDDEN]
+    assert coder.score(HOLES) == pytest.approx(1 - np.sum(left**2) / np.sum(total**2), abs=1e-4)
+    coder.save(tmp_path / "model")
+    found = jvsc.load(tmp_path / "model")
+    np.testing.assert_array_equal(found.transform(HOLES[:9]), codes[:9])
+    found.partial_fit(HOLES[:500])
+
+
+@EACH
+def test_where_nothing_is_missing_nothing_changes(method):
+    given = {"max_iter": 2, "batch_size": 256}
+    holes, usual = fitted(method, DIGITS, **given), fitted(method, DIGITS, **given)
+    usual = clone(usual).set_params(allow_nan=False).fit(DIGITS)
+    np.testing.assert_allclose(holes.components_, usual.components_, atol=0.02 * usual.scale_)
+    assert holes.score(DIGITS) == pytest.approx(usual.score(DIGITS), abs=0.01)
+
+
+@EACH
+def test_a_row_of_nothing_has_a_code_of_zeros(method):
+    data = HOLES.copy()
+    data[3] = np.nan
+    coder = fitted(method, data, max_iter=20)
+    codes = coder.transform(data[:5])
+    assert not codes[3].any()
+    assert codes.any()
+    np.testing.assert_allclose(coder.inverse_transform(codes)[3], coder.mean_)
+
+
+def test_an_encoder_of_rows_is_given_means_for_what_is_missing():
+    coder = fitted("inferred_threshold", encoder="linear", max_iter=30)
+    filled = coder.inverse_transform(coder.transform(HOLES))
+    assert explained(filled, DIGITS, HIDDEN, coder.mean_) > 0.3
+    assert not coder.transform(np.full((1, 64), np.nan)).any()
+
+
+def test_parts_have_the_moments_of_the_whole():
+    data = HOLES + np.arange(64)
+    before = None
+    for part in np.array_split(data, 7):
+        before = moments(part, before)
+    np.testing.assert_allclose(before.mean, np.nanmean(data, axis=0))
+    np.testing.assert_allclose(before.deviation, np.nanstd(data, axis=0), atol=1e-6)
+    np.testing.assert_array_equal(before.counts, np.sum(~HIDDEN, axis=0))
+    weights = np.random.default_rng(1).integers(1, 4, len(data)).astype(float)
+    weighted, repeated = moments(data, weights=weights), np.repeat(data, weights.astype(int), 0)
+    np.testing.assert_allclose(weighted.mean, np.nanmean(repeated, axis=0))
+
+
+def test_what_does_not_go_with_missing_entries_is_refused_in_one_line():
+    empty = HOLES.copy()
+    empty[:, 5] = np.nan
+    unfit = {"allow_nan": True}
+    for data, given, message in (
+        (HOLES, {}, "X contains NaN; give allow_nan=True to code the entries that are there"),
+        (empty, unfit, "column 5 has no number but NaN; leave it out"),
+        (scipy.sparse.csr_array(HOLES), unfit, "allow_nan=True is for dense data"),
+        (HOLES, unfit | {"method": "topk"}, "allow_nan=True does not apply to topk; fill"),
+        (HOLES, unfit | {"encoder": "message_passing"}, "does not apply to encoder="),
+        (HOLES, unfit | {"refine_steps": 3}, "refine_steps would need the entries that are NaN"),
+        (HOLES, unfit | {"sparsity": None}, "sparsity=None learns the noise"),
+        (np.where(HIDDEN, np.inf, DIGITS), unfit, "contains infinity"),
+    ):
+        for call in ("fit", "partial_fit"):
+            with pytest.raises(ValueError, match=message) as refused:
+                getattr(SparseCoder(**given), call)(data)
+            assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match="X contains NaN; give allow_nan=True"):
+        SparseCoder(8, max_iter=1).fit(DIGITS).transform(HOLES)
+
+
+@pytest.mark.slow
+def test_half_of_a_photographs_pixels_are_filled_in():
+    grey = load_sample_image("china.jpg").mean(axis=2) / 255
+    patches = extract_patches_2d(grey, (8, 8), max_patches=5000, random_state=0).reshape(-1, 64)
+    hidden = np.random.default_rng(0).random(patches.shape) < 0.5
+    holes = np.where(hidden, np.nan, patches)
+    mean = np.nanmean(holes[:4000], axis=0)
+
+    def of_rest(filled):
+        return explained(filled, patches[4000:], hidden[4000:], mean)
+
+    own_mean = np.broadcast_to(np.nanmean(holes[4000:], axis=1, keepdims=True), (1000, 64))
+    for method, passes in (("inferred_threshold", 30), ("lasso", 8)):
+        coder = fitted(method, holes[:4000], n_components=128, sparsity=0.03, max_iter=passes)
+        filled = coder.inverse_transform(coder.transform(holes[4000:]))
+        without = np.where(hidden, mean, patches)
+        usual = clone(coder).set_params(allow_nan=False).fit(without[:4000])
+        beside = usual.inverse_transform(usual.transform(without[4000:]))
+        print(method, of_rest(filled), of_rest(beside), of_rest(own_mean))
+        assert of_rest(filled) > of_rest(own_mean) + 0.01
+        assert of_rest(filled) > of_rest(beside) + 0.1
