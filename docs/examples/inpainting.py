@@ -36,7 +36,7 @@ def main() -> None:
     patches = extract_patches_2d(holes, PATCH).reshape(-1, PATCH[0] * PATCH[1])
     chosen = random.permutation(len(patches))[: given.num_train]
     coder = SparseCoder(
-        128, sparsity=0.03, allow_nan=True, max_iter=given.max_iter, random_state=0
+        128, sparsity=0.05, allow_nan=True, max_iter=given.max_iter, random_state=0
     ).fit(patches[chosen])
     filled = coder.inverse_transform(coder.transform(patches)).reshape(-1, *PATCH)
     # A pixel is the mean of what all patches with it say.

@@ -131,7 +131,7 @@ def test_half_of_a_photographs_pixels_are_filled_in():
     own_mean = np.broadcast_to(np.nanmean(holes[4000:], axis=1, keepdims=True), (1000, 64))
     assert of_rest(own_mean) > 0.85
     for method, passes in (("inferred_threshold", 30), ("lasso", 8)):
-        coder = fitted(method, holes[:4000], n_components=128, sparsity=0.03, max_iter=passes)
+        coder = fitted(method, holes[:4000], n_components=128, sparsity=0.05, max_iter=passes)
         filled = coder.inverse_transform(coder.transform(holes[4000:]))
         without = np.where(hidden, mean, patches)
         usual = clone(coder).set_params(allow_nan=False).fit(without[:4000])
