@@ -69,6 +69,17 @@ def test_sparsity_asked_for_replaces_the_config_files_threshold():
     assert config.hyperparameters().threshold == pytest.approx(0.2996, abs=5e-5)
 
 
+def test_a_number_of_the_config_file_is_unset_by_none():
+    """The last one of a key counts, and what may not be None is told so."""
+    assert train().encoder.max_gradient_norm == 100
+    assert train("--config.encoder.max_gradient_norm=None").encoder.max_gradient_norm is None
+    assert train("--config.sampling_chunk=3", "--config.sampling_chunk=None").sampling_chunk is None
+    assert train("--config.sampling_chunk=None", "--config.sampling_chunk=3").sampling_chunk == 3
+    assert train("--config.threshold=None", method="spike_and_slab").threshold is None
+    with pytest.raises(UserError, match="num_epochs"):
+        train("--config.num_epochs=None")
+
+
 def test_threshold_asked_for_replaces_the_config_files():
     assert train("--config.threshold=0.3").hyperparameters().threshold == 0.3
 

@@ -10,6 +10,7 @@ NOUNS: dict[Any, str] = {bool: "True or False", int: "a whole number", float: "a
 # pydantic's limits, by the names of their attributes.
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 LARGEST_SEED = 2**63
+OR_NONE = ", or None"
 
 
 def allowed(field: FieldInfo) -> str:
@@ -40,7 +41,7 @@ def _allowed(annotation: Any, limits: list[Any]) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(map(str, arguments[:-1])) + f" or {arguments[-1]}"
     if get_origin(annotation) in (Union, UnionType):
-        return f"{_allowed(arguments[0], limits)}, or None"
+        return _allowed(arguments[0], limits) + OR_NONE
     if get_origin(annotation) is tuple:
         return f"in parentheses, each {_allowed(arguments[0], [])}"
     return " ".join(filter(None, [NOUNS.get(annotation, ""), _bounds(limits)]))

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jvsc.data.paths import user_path
 from jvsc.errors import UserError
+from jvsc.runs.allowed import OR_NONE, allowed_at
 from jvsc.runs.config import Config, flatten, make_config, nearest_key
 from jvsc.runs.workdir import FREE_SECTIONS, read_config
 
@@ -90,6 +91,7 @@ def parse(arguments: Sequence[str]) -> Command:
     Raises:
       UserError: one line naming the flag or key, what was given and what is allowed.
     """
+    arguments, unset = _without_none(arguments)
     values, config_flag = _parse_flags(arguments)
     workdir = user_path(values.workdir or "runs/demo", "workdir")
     if values.help:
@@ -101,7 +103,7 @@ def parse(arguments: Sequence[str]) -> Command:
             Config(),
             _runs(values),
         )
-    overrides = config_flags.get_override_values(config_flag)
+    overrides = config_flags.get_override_values(config_flag) | dict.fromkeys(unset)
     if values.mode == "evaluate":
         return Command("evaluate", workdir, _evaluated_config(workdir, overrides))
     if values.mode in MODEL_MODES:
@@ -109,6 +111,8 @@ def parse(arguments: Sequence[str]) -> Command:
     if not values.workdir and any(_names_config(argument) for argument in arguments):
         raise UserError("--workdir is missing; give a directory for the run, such as runs/first")
     settings: ConfigDict = values.config
+    with settings.ignore_type():
+        settings.update_from_flattened_dict(dict.fromkeys(unset))
     # One follows from the other: the one that was asked for replaces the config file's.
     for asked, replaced in (("sparsity", "threshold"), ("threshold", "sparsity")):
         if asked in overrides and replaced not in overrides:
@@ -173,6 +177,24 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     if len(rest) > 1:
         raise UserError(f"unknown argument {rest[1]!r}; settings are given as --config.KEY=VALUE")
     return values, values["config"]
+
+
+def _without_none(arguments: Sequence[str]) -> tuple[list[str], set[str]]:
+    """The arguments without --config.KEY=None, and the keys that are to be None, if they may be.
+
+    The flag library reads a number where a config file has one. Of a key that is given several
+    times the last one counts.
+    """
+    last = dict(argument.lstrip("-").partition("=")[::2] for argument in arguments)
+    fields = {name: tuple(name.removeprefix("config.").split(".")) for name in last}
+    optional = {name for name in fields if allowed_at(Config, fields[name]).endswith(OR_NONE)}
+    rest = [
+        argument
+        for argument in arguments
+        if (name := argument.lstrip("-").partition("=")[0]) not in optional
+        or "None" not in (last[name], argument.partition("=")[2])
+    ]
+    return rest, {".".join(fields[name]) for name in optional if last[name] == "None"}
 
 
 def _config_first(arguments: Sequence[str]) -> list[str]:
