@@ -16,6 +16,7 @@ from PIL import Image
 
 from jvsc.data import celeba, image_cache, load_celeba, prepared
 from jvsc.data.celeba import face
+from jvsc.data.rows import Rows
 from jvsc.errors import UserError
 
 REBUILT = "; a damaged cache was rebuilt"
@@ -86,7 +87,7 @@ def assert_levels(images, numbers):
     """The images are those of these numbers, within what JPEG changes."""
     expected = np.array([level(number) for number in numbers])[:, None]
     assert images.shape[0] == len(expected)
-    assert np.abs(images.astype(int) - expected).max() <= 2
+    assert np.abs(np.asarray(images).astype(int) - expected).max() <= 2
 
 
 def names_in(cache, suffix=""):
@@ -100,7 +101,7 @@ def test_the_first_images_of_the_official_splits_in_the_order_of_the_list(offici
     data = load(official, cache)
     assert_levels(data.train, range(1, 11))
     assert_levels(data.validation, range(13, 17))
-    assert isinstance(data.train, np.memmap)
+    assert isinstance(data.train, Rows)
     assert data.train.dtype == np.uint8
     assert data.shape == (64, 64, 3)
     assert data.mirrored
@@ -186,7 +187,7 @@ def test_the_real_sample_is_read_cropped_and_resized(cache):
     with Image.open(image_file(folder, 42)) as picture:
         expected = picture.crop((19, 39, 159, 179)).resize((64, 64), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(data.train[41].reshape(64, 64, 3), np.asarray(expected))
-    assert 60 < data.train.mean() < 180
+    assert 60 < np.asarray(data.train).mean() < 180
 
 
 # Corrupt images
@@ -257,6 +258,15 @@ def test_a_damaged_record_is_noticed_and_built_anew(official, cache, content):
     repaired = load(official, cache)
     assert_levels(repaired.train, range(1, 11))
     assert repaired.description.endswith(REBUILT)
+
+
+def test_a_cache_that_is_cut_short_while_it_is_read_is_one_line(official, cache):
+    """A mapped file would end the process."""
+    data = load(official, cache)
+    (file,) = cache.glob("*train*.npy")
+    os.truncate(file, 1000)
+    with pytest.raises(UserError, match="was cut short while it was read"):
+        np.asarray(data.train)
 
 
 def test_pixels_without_their_record_are_of_an_interrupted_build(official, cache):

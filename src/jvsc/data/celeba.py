@@ -48,7 +48,7 @@ def load_celeba(
     """The first images of CelebA's official training and validation splits (Liu et al. 2015).
 
     Their middle is cut out and resized; in training they are mirrored at random. They are decoded
-    once, into a cache from which they are memory-mapped.
+    once, into a cache from which they are read.
 
     Args:
       path: the official folder, with img_align_celeba/ and list_eval_partition.txt; "" asks
@@ -92,7 +92,7 @@ def load_celeba(
         f"{num_train:,} + {num_validation:,} faces of CelebA ({source}), {CROP}x{CROP} pixels "
         f"resized to {image_size}x{image_size}{remarks(splits, caches)}"
     )
-    train, validation = (cache.pixels for cache in caches)
+    train, validation = caches[0].pixels, caches[1].pixels[:]
     used = [
         cached_names(split, cache, count)
         for split, cache, count in zip(splits, caches, counts.values(), strict=True)

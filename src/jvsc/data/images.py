@@ -29,7 +29,7 @@ def load_images(
 ) -> Dataset:
     """Every image of a folder, of any size, in colour: the square in its middle, resized.
 
-    They are decoded once, into a cache from which they are memory-mapped. Which of them are for
+    They are decoded once, into a cache from which they are read. Which of them are for
     validation is drawn.
 
     Args:
@@ -86,7 +86,7 @@ def load_images(
         f"{num_train:,} + {num_validation:,} images of {source}, resized to "
         f"{image_size}x{image_size}{remarks(splits, caches)}"
     )
-    train, validation = (cache.pixels for cache in caches)
+    train, validation = caches[0].pixels, caches[1].pixels[:]
     shape = (image_size, image_size, 3)
     return Dataset(train, validation, shape, description, mirrored=mirrored)
 

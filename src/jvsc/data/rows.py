@@ -108,7 +108,8 @@ Part = np.ndarray | StoredRows
 class Rows:
     """N rows of D numbers that lie in several arrays, read when they are asked for.
 
-    Like an array it has a shape, a type and a size, and takes slices and arrays of indices.
+    Like an array it has a shape, a type and a size, takes slices, indices and arrays of them, and
+    can be gone through row by row.
 
     Attributes:
       shape: (N, D).
@@ -146,7 +147,11 @@ class Rows:
         """Bytes of all rows, once they are read."""
         return self.shape[0] * self.shape[1] * self.itemsize
 
-    def __getitem__(self, chosen: slice | Integer[np.ndarray, " M"]) -> Shaped[np.ndarray, "M D"]:
+    def __getitem__(
+        self, chosen: int | slice | Integer[np.ndarray, " M"]
+    ) -> Shaped[np.ndarray, "*M D"]:
+        if isinstance(chosen, int | np.integer):
+            return self[np.array([range(len(self))[chosen]])][0]
         if isinstance(chosen, slice):
             chosen = np.arange(*chosen.indices(len(self)))
         return self._gather(chosen, self._read, self.dtype)
