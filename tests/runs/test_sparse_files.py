@@ -33,6 +33,11 @@ DAMAGES = {
     "negative indices": lambda m: {"indices": m["indices"] - 1},
     "indices beyond 32 bits": lambda m: {"indices": m["indices"].astype(np.int64) + 2**32},
     "indices that are no numbers": lambda m: {"indices": np.full(len(m["indices"]), np.nan)},
+    "indices between numbers": lambda m: {"indices": m["indices"] + 0.5},
+    "pointers without a sign": lambda m: {
+        "indptr": np.append(m["indptr"][:-1].astype("u8"), 2**63)
+    },
+    "indices without a sign": lambda m: {"indices": m["indices"].astype("u8") + np.uint64(2**63)},
     "falling pointers": lambda m: {"indptr": m["indptr"][::-1].copy()},
     "negative pointers": lambda m: {"indptr": m["indptr"] - 3},
     "one pointer too far": lambda m: {"indptr": np.r_[m["indptr"][:1], 10**8, m["indptr"][2:]]},

@@ -2,12 +2,16 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from zipfile import ZipFile
 
 import numpy as np
 from scipy import sparse
 
 from jvsc.errors import UserError
+
+# Arrays of such a file that are no indices.
+VALUES = {"data.npy", "format.npy", "shape.npy", "_is_array.npy"}
 
 
 def read_sparse(file: Path, argument: str | None = None) -> sparse.csr_array:
@@ -29,6 +33,8 @@ def read_sparse(file: Path, argument: str | None = None) -> sparse.csr_array:
     try:
         # What SciPy only warns of, such as indices that are not whole numbers, is damage here.
         with warnings.catch_warnings(action="error"), file.open("rb") as opened:
+            _check_index_types(opened)
+            opened.seek(0)
             return _checked(sparse.load_npz(opened))
     except Exception as error:  # whatever a damaged file makes a reader raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -37,6 +43,22 @@ def read_sparse(file: Path, argument: str | None = None) -> sparse.csr_array:
             "writes",
             argument,
         ) from None
+
+
+def _check_index_types(opened: BinaryIO) -> None:
+    """Looks at the types of the indices before SciPy makes its own of them without a word.
+
+    Raises:
+      ValueError: if one is not of signed integers: fractions would be cut off, and unsigned ones
+        beyond 2^63 become negative when they have been checked.
+    """
+    with ZipFile(opened) as archive:
+        for name in set(archive.namelist()) - VALUES:
+            with archive.open(name) as entry:
+                np.lib.format.read_magic(entry)
+                *_, dtype = np.lib.format.read_array_header_1_0(entry)
+            if dtype.kind != "i":
+                raise ValueError(f"{name.removesuffix('.npy')} of type {dtype}, not of integers")
 
 
 def _checked(stored: Any) -> sparse.csr_array:
