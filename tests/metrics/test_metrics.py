@@ -9,6 +9,7 @@ from scipy.stats import pointbiserialr
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import jaccard_score, mutual_info_score, r2_score
 
+from jvsc.errors import UserError
 from jvsc.metrics import (
     active_latents,
     estimated_dictionary,
@@ -250,6 +251,26 @@ def test_frechet_distance_of_equal_features_is_zero_and_never_less(scale, count)
         assert 0 <= frechet_distance(features, other) < 1e-9 * energy
     moved = frechet_distance(features, features + scale)
     assert moved == pytest.approx(energy, rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e150, 1e200, 1e-200])
+def test_frechet_distance_of_features_whose_squares_have_no_room(scale):
+    features = scale * np.random.default_rng(0).random((10, 64))
+    assert frechet_distance(features, features) <= 1e-9 * 64 * scale**1.5 * scale**0.5
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (np.ones((1, 4)), "N at least 2"),
+        (np.ones(4), r"give \[N, F\]"),
+        (np.full((3, 4), np.nan), "leave such rows out"),
+        (np.ones((3, 5)), "features are 4 and 5 wide"),
+    ],
+)
+def test_features_that_have_no_moments_are_named(other, message, without_type_checks):
+    with pytest.raises(UserError, match=message):
+        frechet_distance(np.ones((3, 4)), other)
 
 
 @pytest.mark.parametrize(("num_a", "num_b"), [(5, 200), (5, 7), (200, 5), (31, 30)])

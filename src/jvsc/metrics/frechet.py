@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from jvsc.errors import UserError
+
 
 class Moments(NamedTuple):
     """Mean of features, and a factor of their covariance.
@@ -24,8 +26,16 @@ class Moments(NamedTuple):
 
 
 def moments(features: Float[np.ndarray, "N F"]) -> Moments:
-    """Mean and unbiased covariance of features, N >= 2 rows, in float64."""
-    features = features.astype(np.float64)
+    """Mean and unbiased covariance of features, N >= 2 rows, in float64.
+
+    Raises:
+      UserError: for fewer rows, or features that are no matrix of finite numbers.
+    """
+    features = np.asarray(features).astype(np.float64)
+    if features.ndim != 2 or len(features) < 2:
+        raise UserError(f"features have the shape {features.shape}; give [N, F], N at least 2")
+    if not np.isfinite(features).all():
+        raise UserError("features hold NaN or infinity; leave such rows out")
     mean = features.mean(axis=0)
     factor = (features - mean) / np.sqrt(len(features) - 1)
     if len(features) > features.shape[1]:
@@ -45,6 +55,9 @@ def frechet_distance(a: Float[np.ndarray, "N F"], b: Float[np.ndarray, "M F"]) -
     Returns:
       A squared distance, in the features' units squared, never negative; zero for equal moments,
       up to rounding.
+
+    Raises:
+      UserError: for features of two widths, or fewer than two of a sample, or such as are not finite.
     """
     return frechet_distance_of_moments(moments(a), moments(b))
 
@@ -55,6 +68,16 @@ def frechet_distance_of_moments(a: Moments, b: Moments) -> float:
     The trace of (C_a C_b)^(1/2) is the sum of the singular values of R_a R_b^T: no square root of a
     matrix that is nearly singular, and no matrix larger than the number of data.
     """
-    trace = np.linalg.svd(a.factor @ b.factor.T, compute_uv=False).sum()
-    between = np.sum((a.mean - b.mean) ** 2)
-    return max(0.0, float(between + np.sum(a.factor**2) + np.sum(b.factor**2) - 2 * trace))
+    if a.mean.shape != b.mean.shape:
+        raise UserError(
+            f"features are {a.mean.size} and {b.mean.size} wide; give two samples of the same ones"
+        )
+    between = a.mean - b.mean
+    # In units, a power of two, in which no square overflows.
+    parts = (a.factor, b.factor, between)
+    exponent = int(np.frexp(max(np.abs(part).max(initial=0) for part in parts))[1])
+    first, second, between = (np.ldexp(part, -exponent) for part in parts)
+    trace = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    distance = np.sum(between**2) + np.sum(first**2) + np.sum(second**2) - 2 * trace
+    with np.errstate(over="ignore"):
+        return max(0.0, float(np.ldexp(distance, 2 * exponent)))
