@@ -19,10 +19,15 @@ def user_path(path: str | os.PathLike[str], argument: str) -> Path:
       argument: what named it, for the error: an argument, or a setting such as "data.path".
 
     Raises:
-      UserError: if it begins with a user that there is not.
+      UserError: if it is no path, or begins with a user that there is not.
     """
     try:
-        return Path(path).expanduser()
+        written = Path(path)
+        if "\0" in str(written):
+            raise TypeError
+        return written.expanduser()
+    except TypeError:
+        raise UserError(f"{setting}={path!r}: give a path") from None
     except RuntimeError:
         reason = f"{path}: there is no such user's home; write the path out"
         raise UserError(reason, argument) from None
@@ -81,4 +86,4 @@ def span(files: Sequence[Path]) -> str:
 
 def default_cache() -> Path:
     """The user's cache folder for jvsc."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jvsc"
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "jvsc"
