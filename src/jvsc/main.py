@@ -24,7 +24,7 @@ with importing(is_command=__name__ == "__main__"):
     from jvsc.runs.interruption import end, immediate_interruption
     from jvsc.runs.processes import check_devices, is_first_process, start_processes
     from jvsc.runs.report import MODULES
-    from jvsc.runs.report.measures import ROWS, written
+    from jvsc.runs.report.measures import MEASURE_ROWS, written
     from jvsc.runs.train import train
     from jvsc.runs.workdir import locked_workdir
 
@@ -48,7 +48,7 @@ def print_table(console: Console, config: Config, evaluation: "Evaluation") -> N
     for seed in config.seeds:
         table.add_column(f"seed {seed}", justify="right")
     metrics = evaluation.report["metrics"]
-    for row in ROWS:
+    for row in MEASURE_ROWS:
         values = metrics.get(row.name, [])
         if row.brief and any(value is not None for value in values):
             table.add_row(row.label, *(written(row, value) for value in values))

@@ -11,7 +11,7 @@ from jvsc.metrics.multi_information import digitise, entropy, marginal_counts
 
 # Latents of one block; the joint counts of two blocks take (block * bins)^2 numbers.
 BLOCK = 128
-ROWS = 4000
+ROWS_AT_ONCE = 4000
 
 
 def pairwise_mutual_information(
@@ -72,8 +72,8 @@ def _joint_entropies(
 ) -> Float[np.ndarray, "P Q"]:
     """Entropy in bits of each pair of a latent of `rows` and one of `columns`."""
     counts = jnp.zeros((rows.shape[1] * num_bins, columns.shape[1] * num_bins))
-    for first in range(0, len(rows), ROWS):
-        part = slice(first, first + ROWS)
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        part = slice(first, first + ROWS_AT_ONCE)
         counts = _add_counts(counts, rows[part], columns[part], num_bins)
     shape = (rows.shape[1], num_bins, columns.shape[1], num_bins)
     return np.asarray(_entropies(counts.reshape(shape), len(rows)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jvsc.reproduce.drawings import draw_sweeps
 from jvsc.reproduce.plan import PlannedRun, planned_run
-from jvsc.reproduce.sections import Records, Section, gallery_section, words
+from jvsc.reproduce.sections import PageSection, Records, gallery_section, words
 from jvsc.reproduce.tables import Compared, Table, cells, compare, large_differences, measure_table
 from jvsc.runs.report.measures import published
 from jvsc.runs.report.record import RunRecord
@@ -48,7 +48,7 @@ def shown_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
 def pictures_section(caption: str, heading: str, text: str) -> Callable[[Records, Path], list]:
     """Shows one kind of picture of every run that has it."""
 
-    def present(records: Records, folder: Path) -> list[Section]:
+    def present(records: Records, folder: Path) -> list[PageSection]:
         found = {
             name.replace("/", ", ").replace("_", " "): run.pictures[caption]
             for name, run in records.items()
@@ -77,7 +77,7 @@ def figure_7_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def present_figure_7(records: Records, folder: Path) -> list[Section]:
+def present_figure_7(records: Records, folder: Path) -> list[PageSection]:
     """Squared error, multi-information and Frechet distance against K and against sparsity."""
     measures = {
         "mse": "squared error per pixel",
@@ -107,14 +107,14 @@ def present_figure_7(records: Records, folder: Path) -> list[Section]:
                 path = draw_sweeps(sweep, measures, xlabel, folder / f"figure7_{data}_{name}.png")
                 title = f"Figure 7: {words(data)}, {words(name)}"
                 pictures = () if path is None else ((title, path),)
-                sections.append(Section(title, pictures=pictures))
+                sections.append(PageSection(title, pictures=pictures))
         if here:
             heading = f"{words(data)}: values"
-            sections.append(Section(heading, table=measure_table(here, tuple(measures), words)))
+            sections.append(PageSection(heading, table=measure_table(here, tuple(measures), words)))
         compared = published_columns(here)
         if compared:
             sections.append(
-                Section(
+                PageSection(
                     "Beside the published runs (three seeds, sparsity 10%)",
                     table=Table(
                         ["", "measure", "ours", "paper", "difference"],

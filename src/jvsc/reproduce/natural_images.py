@@ -5,8 +5,8 @@ from pathlib import Path
 from jvsc.reproduce.drawings import draw_dumbbells, draw_ratios
 from jvsc.reproduce.plan import PlannedRun, planned_run
 from jvsc.reproduce.sections import (
+    PageSection,
     Records,
-    Section,
     compared_table,
     gallery_section,
     words,
@@ -74,7 +74,7 @@ def table_1_columns(records: Records, measure: str) -> dict[str, list[Compared]]
     return columns
 
 
-def present_table_1(records: Records, folder: Path) -> list[Section]:
+def present_table_1(records: Records, folder: Path) -> list[PageSection]:
     """Table 1 with differences and orderings, and what the paper does not show."""
     sections, different = [], []
     for measure, title in {
@@ -85,15 +85,15 @@ def present_table_1(records: Records, folder: Path) -> list[Section]:
         different += [f"{title}: {line}" for line in large_differences(columns)]
         path = draw_dumbbells(columns, folder / f"table1_{measure}.png")
         sections += [
-            Section(
+            PageSection(
                 f"Table 1, {title}",
                 table=compared_table(columns, measure),
                 pictures=((f"{title}: ours and the paper's", path),),
             ),
-            Section(f"Order of the methods, {title}", table=ordering_table(columns)),
+            PageSection(f"Order of the methods, {title}", table=ordering_table(columns)),
         ]
     sections.append(
-        Section(
+        PageSection(
             "Table 1, IWAE loss",
             "The paper's column cannot be computed again from its text, so no difference is given. "
             "Ours are the importance-weighted bound on log p(x), and the loss that training "
@@ -102,7 +102,7 @@ def present_table_1(records: Records, folder: Path) -> list[Section]:
         )
     )
     sections.append(
-        Section(
+        PageSection(
             "Beyond the paper: how far from the dictionary's optimum",
             "Objective (10) of a method's own codes; FISTA's optimum for its dictionary; the best "
             "of many draws, chosen by the objective itself; and some FISTA steps from the "
@@ -122,7 +122,9 @@ def present_table_1(records: Records, folder: Path) -> list[Section]:
             ),
         )
     )
-    sections.append(Section("What differs from the paper by more than 10%", lines=tuple(different)))
+    sections.append(
+        PageSection("What differs from the paper by more than 10%", lines=tuple(different))
+    )
     return sections
 
 
@@ -153,7 +155,7 @@ def table_2_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
     ]
 
 
-def present_table_2(records: Records, folder: Path) -> list[Section]:
+def present_table_2(records: Records, folder: Path) -> list[PageSection]:
     """Collapse of posterior and features under both estimators."""
     del folder
     rows = []
@@ -173,7 +175,7 @@ def present_table_2(records: Records, folder: Path) -> list[Section]:
         rows.append([words(estimator), str(count), *ours, *paper, steps or "-"])
     header = ["estimator", "J", "posterior collapse", "feature collapse"]
     return [
-        Section(
+        PageSection(
             "Table 2",
             "Shares of latents whose posterior (eq. 15) or feature (eq. 16) has collapsed; NaN "
             "where every seed's loss became non-finite, with the step of each.",
@@ -191,7 +193,7 @@ def dictionaries(records: Records) -> dict[str, Path]:
     }
 
 
-def present_figure_3(records: Records, folder: Path) -> list[Section]:
+def present_figure_3(records: Records, folder: Path) -> list[PageSection]:
     """A part of each learned dictionary, and the whole of each (Figure 18)."""
     shown = dictionaries(records)
     return [
@@ -208,7 +210,7 @@ def present_figure_3(records: Records, folder: Path) -> list[Section]:
     ]
 
 
-def present_figure_4(records: Records, folder: Path) -> list[Section]:
+def present_figure_4(records: Records, folder: Path) -> list[PageSection]:
     """Signal-to-noise ratios of the gradients."""
     grouped: dict[str, dict[int, RunRecord]] = {}
     for run in records.values():
@@ -223,7 +225,7 @@ def present_figure_4(records: Records, folder: Path) -> list[Section]:
     )
     text = "Mean over parameters and batches; bars are one standard deviation over seeds."
     pictures = () if path is None else (("Signal-to-noise ratio of the gradients", path),)
-    return [Section("Figure 4: gradient SNR", text, table, pictures=pictures)]
+    return [PageSection("Figure 4: gradient SNR", text, table, pictures=pictures)]
 
 
 def figure_5_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
@@ -236,7 +238,7 @@ def figure_5_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
     ]
 
 
-def present_figure_5(records: Records, folder: Path) -> list[Section]:
+def present_figure_5(records: Records, folder: Path) -> list[PageSection]:
     """Jaccard consistency of both trainings, and their dictionaries."""
     runs = [run._replace(name=run.settings["sampling"]) for run in records.values()]
     drawn = draw_distributions(runs, folder / "figure5.png")
@@ -247,7 +249,7 @@ def present_figure_5(records: Records, folder: Path) -> list[Section]:
     )
     pictures = () if drawn is None else (("Consistency and use of latents", drawn),)
     return [
-        Section("Figure 5: consistency", text, table, pictures=pictures),
+        PageSection("Figure 5: consistency", text, table, pictures=pictures),
         gallery_section(
             "Dictionaries", "All atoms of both.", dictionaries(records), folder / "atoms.png"
         ),

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jvsc.data.atomic import write_atomically
 from jvsc.reproduce.plan import PlannedRun, in_words, run_config
-from jvsc.reproduce.sections import Records, Section
+from jvsc.reproduce.sections import PageSection, Records
 from jvsc.runs.config import differences
 from jvsc.runs.evaluation_store import read_evaluation_seconds
 
@@ -26,7 +26,7 @@ def write_results(
     asked: Sequence[str],
     plans: tuple[Sequence[PlannedRun], Sequence[PlannedRun]],
     records: Records,
-    sections: Sequence[Section],
+    sections: Sequence[PageSection],
     runs_folder: Path,
     folder: Path,
 ) -> Path:

@@ -12,7 +12,7 @@ from jvsc.runs.report.record import RunRecord
 Records = Mapping[str, RunRecord]
 
 
-class Section(NamedTuple):
+class PageSection(NamedTuple):
     """A part of a result.
 
     Attributes:
@@ -48,7 +48,7 @@ def compared_table(columns: Mapping[str, list[Compared]], measure: str) -> Table
 
 def gallery_section(
     heading: str, text: str, pictures: Mapping[str, Path], path: Path, corner: float = 1.0
-) -> Section:
+) -> PageSection:
     """A section that is one grid of pictures."""
     drawn = draw_gallery(pictures, path, columns=4 if len(pictures) > 4 else 2, corner=corner)
-    return Section(heading, text, pictures=() if drawn is None else ((heading, drawn),))
+    return PageSection(heading, text, pictures=() if drawn is None else ((heading, drawn),))

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import kendalltau
 
-from jvsc.runs.report.measures import ROWS, mean_of, written
+from jvsc.runs.report.measures import MEASURE_ROWS, mean_of, written
 from jvsc.runs.report.record import RunRecord
 
-BY_NAME = {row.name: row for row in ROWS}
+BY_NAME = {row.name: row for row in MEASURE_ROWS}
 # Where a difference to the paper begins to ask for an explanation.
 LARGE_DIFFERENCE = 0.1
 

@@ -21,7 +21,7 @@ from jvsc.reproduce.natural_images import (
     table_2_runs,
 )
 from jvsc.reproduce.plan import PlannedRun
-from jvsc.reproduce.sections import Records, Section
+from jvsc.reproduce.sections import PageSection, Records
 
 
 class Target(NamedTuple):
@@ -35,7 +35,7 @@ class Target(NamedTuple):
 
     title: str
     runs: Callable[[str, tuple[str, ...]], list[PlannedRun]]
-    present: Callable[[Records, Path], list[Section]]
+    present: Callable[[Records, Path], list[PageSection]]
 
 
 TARGETS = {

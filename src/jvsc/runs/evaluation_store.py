@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from jvsc.data.atomic import write_atomically
 from jvsc.errors import UserError
-from jvsc.runs.report.measures import ROWS
+from jvsc.runs.report.measures import MEASURE_ROWS
 from jvsc.runs.stored import UnreadableError, set_aside, stored_json
 
 PARTIAL_FILE = "evaluation.partial.json"
@@ -50,7 +50,7 @@ _NUMBERS = pydantic.TypeAdapter(list[float | None])
 _VECTORS = pydantic.TypeAdapter(list[list[float] | None])
 _TEXTS = pydantic.TypeAdapter(list[str | None])
 _KINDS: dict[str, Any] = {
-    **{row.name: _NUMBERS for row in ROWS},
+    **{row.name: _NUMBERS for row in MEASURE_ROWS},
     **dict.fromkeys(VECTORS, _VECTORS),
     "frechet_features": _TEXTS,
 }

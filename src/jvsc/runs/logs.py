@@ -19,7 +19,7 @@ from jvsc.runs.trackers import Opening, Tracker, open_trackers
 
 METRICS_FILE = "metrics.jsonl"
 # One epoch: means over its steps, a list with one number a seed, and single numbers.
-Row = dict[str, Any]
+LogRow = dict[str, Any]
 # Shows a number of epochs done and how it goes.
 Show = Callable[[int, str], None]
 
@@ -38,24 +38,24 @@ class _Logged(TypedDict):
 _ROW = pydantic.TypeAdapter(_Logged)
 
 
-def read_metrics(workdir: Path) -> list[Row]:
+def read_metrics(workdir: Path) -> list[LogRow]:
     """The rows of metrics.jsonl that can be read; a last line cut short by a kill is left out."""
     return read_log(workdir)[0]
 
 
-def _row(line: str) -> Row:
+def _row(line: str) -> LogRow:
     """A row as it was written, in its order, once it is known to be one."""
     parsed(line, _ROW)
     return json.loads(line)
 
 
-def read_log(workdir: Path) -> tuple[list[Row], str]:
+def read_log(workdir: Path) -> tuple[list[LogRow], str]:
     """The rows of metrics.jsonl that can be read, and what is wrong with the others, or ""."""
     try:
         text = stored_text(workdir / METRICS_FILE) or ""
     except UnreadableError as error:
         return [], str(error)
-    rows: list[Row] = []
+    rows: list[LogRow] = []
     damage = ""
     # Not `splitlines`, which knows more ends of a line than JSON does.
     *lines, rest = text.split("\n")
@@ -81,7 +81,7 @@ class RunLog:
         self._show = show
         self._trackers = trackers
 
-    def write(self, row: Row) -> None:
+    def write(self, row: LogRow) -> None:
         """Logs an epoch; lists hold one number a seed."""
         # JSON knows no NaN; a diverged seed's numbers are null.
         clean = {name: _finite(value) for name, value in row.items()}
@@ -96,7 +96,7 @@ class RunLog:
         for tracker in self._trackers:
             tracker.add(numbers, row["epoch"])
 
-    def advance(self, row: Row) -> None:
+    def advance(self, row: LogRow) -> None:
         """Shows an epoch on the progress bar, or as a line where there is no terminal."""
         text = (
             f"loss {np.mean(row['loss']):.4f}  "

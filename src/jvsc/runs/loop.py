@@ -21,7 +21,7 @@ from jvsc.runs.config import Config
 from jvsc.runs.divergence import advice, describe, find_divergence, write_divergences
 from jvsc.runs.factories.models import build_annealing
 from jvsc.runs.interruption import Interruption, Pace
-from jvsc.runs.logs import Row, RunLog
+from jvsc.runs.logs import LogRow, RunLog
 from jvsc.runs.processes import agree
 from jvsc.runs.restore import seed_variables
 from jvsc.training.feed import Feed
@@ -227,7 +227,7 @@ def copied(state: TrainState) -> TrainState:
     return jax.tree.map(jnp.copy, state)
 
 
-def epoch_row(epoch: int, metrics: StepMetrics, seconds: float) -> Row:
+def epoch_row(epoch: int, metrics: StepMetrics, seconds: float) -> LogRow:
     """One epoch's log: means over its steps, one number a seed, and how long it took."""
     means = {
         name: np.mean(np.asarray(values), axis=1, dtype=np.float64).tolist()

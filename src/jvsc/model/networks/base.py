@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Key
 
 from jvsc.model.thresholding import Heads
 
-Parameters = Any
+NetworkParameters = Any
 # Running averages of batch normalisation; empty for a network without it.
-Statistics = Any
+NetworkStatistics = Any
 
 
 class DenseLayer(NamedTuple):
@@ -58,12 +58,18 @@ class Encoder(NamedTuple):
       reads_dictionary: whether it is given the generative model.
     """
 
-    init: Callable[[Key[Array, ""]], tuple[Parameters, Statistics]]
+    init: Callable[[Key[Array, ""]], tuple[NetworkParameters, NetworkStatistics]]
     apply: Callable[
-        [Parameters, Statistics, Float[Array, "B D"], bool, LinearGenerativeModel | None],
-        tuple[Heads, Statistics],
+        [
+            NetworkParameters,
+            NetworkStatistics,
+            Float[Array, "B D"],
+            bool,
+            LinearGenerativeModel | None,
+        ],
+        tuple[Heads, NetworkStatistics],
     ]
-    layers: Callable[[Parameters, Float[Array, "B D"]], dict[str, DenseLayer]] | None = None
+    layers: Callable[[NetworkParameters, Float[Array, "B D"]], dict[str, DenseLayer]] | None = None
     reads_dictionary: bool = False
 
 
@@ -78,10 +84,10 @@ class Generator(NamedTuple):
       is_dictionary: whether its parameters are a matrix [K, D], and data are `codes @ matrix`.
     """
 
-    init: Callable[[Key[Array, ""]], tuple[Parameters, Statistics]]
+    init: Callable[[Key[Array, ""]], tuple[NetworkParameters, NetworkStatistics]]
     apply: Callable[
-        [Parameters, Statistics, Float[Array, "*B K"], bool],
-        tuple[Float[Array, "*B D"], Statistics],
+        [NetworkParameters, NetworkStatistics, Float[Array, "*B K"], bool],
+        tuple[Float[Array, "*B D"], NetworkStatistics],
     ]
     loss_scale: float = 1.0
     is_dictionary: bool = False
@@ -115,6 +121,6 @@ class Linear(nn.Module):
         return nn.Dense(self.features, dtype=self.dtype, kernel_init=init, bias_init=init)(x)
 
 
-def split_variables(variables: Any) -> tuple[Parameters, Statistics]:
+def split_variables(variables: Any) -> tuple[NetworkParameters, NetworkStatistics]:
     """Flax's variables as parameters and running statistics."""
     return variables["params"], variables.get("batch_stats", {})

@@ -14,8 +14,8 @@ from jvsc.model.networks.base import (
     Generator,
     Linear,
     LinearGenerativeModel,
-    Parameters,
-    Statistics,
+    NetworkParameters,
+    NetworkStatistics,
     at_least_float32,
     split_variables,
     uniform_fan_in,
@@ -86,7 +86,7 @@ class Convolution(nn.Module):
         return apply(x.astype(self.dtype), kernel, self.layer.stride, self.layer.padding) + bias
 
 
-class Normalisation(nn.Module):
+class BatchNormalisation(nn.Module):
     """BatchNorm with PyTorch's constants, its statistics in float32 and over all devices."""
 
     axis_name: str | None
@@ -117,7 +117,7 @@ class ConvEncoder(nn.Module):
         x = data.reshape(-1, *self.architecture.shape)
         for index, layer in enumerate(self.architecture.encoder):
             x = Convolution(layer, False, self.dtype, name=f"convolution_{index}")(x)
-            x = Normalisation(self.axis_name, self.dtype, name=f"normalisation_{index}")(
+            x = BatchNormalisation(self.axis_name, self.dtype, name=f"normalisation_{index}")(
                 x, training
             )
             x = nn.relu(x)
@@ -140,7 +140,7 @@ class ConvGenerator(nn.Module):
         *hidden, last = self.architecture.generator
         for index, layer in enumerate(hidden):
             x = Convolution(layer, True, self.dtype, name=f"convolution_{index}")(x)
-            x = Normalisation(self.axis_name, self.dtype, name=f"normalisation_{index}")(
+            x = BatchNormalisation(self.axis_name, self.dtype, name=f"normalisation_{index}")(
                 x, training
             )
             x = nn.relu(x)
@@ -169,17 +169,17 @@ def conv_encoder(
 
     # As one program: operation by operation the forward pass would be computed too, for nothing.
     @jax.jit
-    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+    def init(key: Key[Array, ""]) -> tuple[NetworkParameters, NetworkStatistics]:
         num_pixels = math.prod(architecture.shape)
         return split_variables(network.init(key, jnp.zeros((1, num_pixels)), training=False))
 
     def apply(
-        parameters: Parameters,
-        statistics: Statistics,
+        parameters: NetworkParameters,
+        statistics: NetworkStatistics,
         data: Float[Array, "B D"],
         training: bool,
         generative: LinearGenerativeModel | None = None,
-    ) -> tuple[Heads, Statistics]:
+    ) -> tuple[Heads, NetworkStatistics]:
         del generative
         return _apply(network, parameters, statistics, data, training)
 
@@ -205,12 +205,15 @@ def conv_generator(
 
     # As one program: operation by operation the forward pass would be computed too, for nothing.
     @jax.jit
-    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+    def init(key: Key[Array, ""]) -> tuple[NetworkParameters, NetworkStatistics]:
         return split_variables(network.init(key, jnp.zeros((1, num_latents)), training=False))
 
     def apply(
-        parameters: Parameters, statistics: Statistics, codes: Float[Array, "*B K"], training: bool
-    ) -> tuple[Float[Array, "*B D"], Statistics]:
+        parameters: NetworkParameters,
+        statistics: NetworkStatistics,
+        codes: Float[Array, "*B K"],
+        training: bool,
+    ) -> tuple[Float[Array, "*B D"], NetworkStatistics]:
         flat = codes.reshape(-1, codes.shape[-1])
         data, statistics = _apply(network, parameters, statistics, flat, training)
         return data.reshape(*codes.shape[:-1], data.shape[-1]), statistics
@@ -219,8 +222,12 @@ def conv_generator(
 
 
 def _apply(
-    network: nn.Module, parameters: Parameters, statistics: Statistics, x: Array, training: bool
-) -> tuple[Any, Statistics]:
+    network: nn.Module,
+    parameters: NetworkParameters,
+    statistics: NetworkStatistics,
+    x: Array,
+    training: bool,
+) -> tuple[Any, NetworkStatistics]:
     variables = {"params": parameters, "batch_stats": statistics}
     if not training:
         return network.apply(variables, x, training=False), statistics

@@ -13,8 +13,8 @@ from jvsc.model.networks.base import (
     Generator,
     Linear,
     LinearGenerativeModel,
-    Parameters,
-    Statistics,
+    NetworkParameters,
+    NetworkStatistics,
     at_least_float32,
 )
 from jvsc.model.thresholding import Heads
@@ -63,16 +63,16 @@ def mlp_encoder(
 
     # As one program: operation by operation the forward pass would be computed too, for nothing.
     @jax.jit
-    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+    def init(key: Key[Array, ""]) -> tuple[NetworkParameters, NetworkStatistics]:
         return network.init(key, jnp.zeros((1, num_features)))["params"], {}
 
     def apply(
-        parameters: Parameters,
-        statistics: Statistics,
+        parameters: NetworkParameters,
+        statistics: NetworkStatistics,
         data: Float[Array, "B D"],
         training: bool,
         generative: LinearGenerativeModel | None = None,
-    ) -> tuple[Heads, Statistics]:
+    ) -> tuple[Heads, NetworkStatistics]:
         del training, generative
         heads: Any = network.apply({"params": parameters}, data)
         return heads, statistics
@@ -80,7 +80,7 @@ def mlp_encoder(
     return Encoder(init, apply, None if dtype == jnp.bfloat16 else dense_layers)
 
 
-def dense_layers(parameters: Parameters, data: Float[Array, "B D"]) -> dict[str, DenseLayer]:
+def dense_layers(parameters: NetworkParameters, data: Float[Array, "B D"]) -> dict[str, DenseLayer]:
     """Layers of `mlp_encoder` by their names in its parameters, in their order; heads come last.
 
     Args:
@@ -118,13 +118,16 @@ def dictionary_generator(
       initial_norm: of each atom.
     """
 
-    def init(key: Key[Array, ""]) -> tuple[Float[Array, "K D"], Statistics]:
+    def init(key: Key[Array, ""]) -> tuple[Float[Array, "K D"], NetworkStatistics]:
         atoms = jax.random.normal(key, (num_latents, num_features), jnp.float32)
         return initial_norm * atoms / jnp.linalg.norm(atoms, axis=1, keepdims=True), {}
 
     def apply(
-        dictionary: Parameters, statistics: Statistics, codes: Float[Array, "*B K"], training: bool
-    ) -> tuple[Float[Array, "*B D"], Statistics]:
+        dictionary: NetworkParameters,
+        statistics: NetworkStatistics,
+        codes: Float[Array, "*B K"],
+        training: bool,
+    ) -> tuple[Float[Array, "*B D"], NetworkStatistics]:
         del training
         return codes @ dictionary, statistics
 

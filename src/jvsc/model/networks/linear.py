@@ -4,7 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from jvsc.model.networks.base import Encoder, LinearGenerativeModel, Parameters, Statistics
+from jvsc.model.networks.base import (
+    Encoder,
+    LinearGenerativeModel,
+    NetworkParameters,
+    NetworkStatistics,
+)
 from jvsc.model.thresholding import Heads
 
 # Heads that say how large a latent's noise is; of a posterior with a gate they need no data.
@@ -26,10 +31,10 @@ def linear_encoder(num_features: int, num_latents: int, prior: dict[str, float])
     constant = tuple(name for name in prior if name in NOISE_HEADS and "gate" in prior)
     following = tuple(name for name in prior if name != "loc" and name not in constant)
 
-    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+    def init(key: Key[Array, ""]) -> tuple[NetworkParameters, NetworkStatistics]:
         kernel = jax.random.normal(key, (num_features, num_latents), jnp.float32)
         kernel /= num_features**0.5
-        parameters: Parameters = {
+        parameters: NetworkParameters = {
             "loc_kernel": kernel,
             "loc_offset": jnp.zeros(num_latents, jnp.float32),
         }
@@ -41,12 +46,12 @@ def linear_encoder(num_features: int, num_latents: int, prior: dict[str, float])
         return parameters, {}
 
     def apply(
-        parameters: Parameters,
-        statistics: Statistics,
+        parameters: NetworkParameters,
+        statistics: NetworkStatistics,
         data: Float[Array, "B D"],
         training: bool,
         generative: LinearGenerativeModel | None = None,
-    ) -> tuple[Heads, Statistics]:
+    ) -> tuple[Heads, NetworkStatistics]:
         del training, generative
         loc = data @ parameters["loc_kernel"] + parameters["loc_offset"]
         heads = {"loc": loc}

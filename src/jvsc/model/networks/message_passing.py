@@ -6,7 +6,12 @@ from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
 from jvsc.model.gaussian_channel import laplacian_slab, spike_and_slab
-from jvsc.model.networks.base import Encoder, LinearGenerativeModel, Parameters, Statistics
+from jvsc.model.networks.base import (
+    Encoder,
+    LinearGenerativeModel,
+    NetworkParameters,
+    NetworkStatistics,
+)
 from jvsc.model.thresholding import Heads
 
 
@@ -35,17 +40,17 @@ def message_passing_encoder(
             "encoder.name=message_passing is for method=inferred_threshold; give another encoder"
         )
 
-    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+    def init(key: Key[Array, ""]) -> tuple[NetworkParameters, NetworkStatistics]:
         del key
         return {}, {}
 
     def apply(
-        parameters: Parameters,
-        statistics: Statistics,
+        parameters: NetworkParameters,
+        statistics: NetworkStatistics,
         data: Float[Array, "B D"],
         training: bool,
         generative: LinearGenerativeModel | None = None,
-    ) -> tuple[Heads, Statistics]:
+    ) -> tuple[Heads, NetworkStatistics]:
         del parameters, training
         assert generative is not None  # a generator that is a network is refused before
         dictionary, prior_scale = generative.dictionary, generative.prior_scale

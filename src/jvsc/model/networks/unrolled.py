@@ -11,12 +11,17 @@ from jaxtyping import Array, Bool, Float, Key
 
 from jvsc.errors import UserError
 from jvsc.model.gaussian_channel import laplacian_slab, spike_and_slab
-from jvsc.model.networks.base import Encoder, LinearGenerativeModel, Parameters, Statistics
+from jvsc.model.networks.base import (
+    Encoder,
+    LinearGenerativeModel,
+    NetworkParameters,
+    NetworkStatistics,
+)
 from jvsc.model.thresholding import Heads
 
 # Where the learned numbers of each step begin.
 STEP_SIZE, MOMENTUM = 0.3, 0.3
-# Parameters that have a value for each step.
+# NetworkParameters that have a value for each step.
 # The products of matrices, which the gradient keeps of each step; the rest is made again.
 CORRELATION = "correlation"
 PER_STEP = ("step_size", "momentum", "log_variance_factor", "correction")
@@ -70,10 +75,10 @@ def unrolled_encoder(
         raise UserError(f"encoder.steps is {num_steps}; give a positive number")
     sloped = () if "gate" in prior else tuple(name for name in prior if name != "loc")
 
-    def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
+    def init(key: Key[Array, ""]) -> tuple[NetworkParameters, NetworkStatistics]:
         del key  # nothing is random
         width = num_latents if corrects else 1
-        parameters: Parameters = {
+        parameters: NetworkParameters = {
             "step_size": jnp.full((num_steps, width), STEP_SIZE, jnp.float32),
             "momentum": jnp.full((num_steps, 1), 0.0 if corrects else MOMENTUM, jnp.float32),
             "log_variance_factor": jnp.zeros((num_steps, width), jnp.float32),
@@ -90,12 +95,12 @@ def unrolled_encoder(
         return parameters, {}
 
     def apply(
-        parameters: Parameters,
-        statistics: Statistics,
+        parameters: NetworkParameters,
+        statistics: NetworkStatistics,
         data: Float[Array, "B D"],
         training: bool,
         generative: LinearGenerativeModel | None = None,
-    ) -> tuple[Heads, Statistics]:
+    ) -> tuple[Heads, NetworkStatistics]:
         del training
         assert generative is not None  # a generator that is a network is refused before
         correlate = _residual_correlation(data, generative.dictionary, generative.present)

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 
-class Row(NamedTuple):
+class MeasureRow(NamedTuple):
     """A measure in a table.
 
     Attributes:
@@ -21,97 +21,103 @@ class Row(NamedTuple):
     note: str = ""
 
 
-ROWS = (
-    Row("validation_loss", "validation loss", brief=True, note="what the run is validated by"),
-    Row(
+MEASURE_ROWS = (
+    MeasureRow(
+        "validation_loss", "validation loss", brief=True, note="what the run is validated by"
+    ),
+    MeasureRow(
         "best_draw_loss",
         "validation loss of the best draw",
         brief=True,
         note="of J, where a run was trained by another scheme than the best draw's",
     ),
-    Row(
+    MeasureRow(
         "reconstruction",
         "reconstruction term",
         brief=True,
         note="0.5 |x - sA|², objective (10)",
     ),
-    Row("l1", "penalty term", brief=True, note="λ |s|₁, objective (10)"),
-    Row(
+    MeasureRow("l1", "penalty term", brief=True, note="λ |s|₁, objective (10)"),
+    MeasureRow(
         "fista_optimum",
         "FISTA's optimum, same dictionary",
         brief=True,
         note="the least that any codes can reach",
     ),
-    Row(
+    MeasureRow(
         "best_of_draws",
         "best of many draws",
         note="objective (10) of the best of `eval.best_draws` draws of each datum's code",
     ),
     *(
-        Row(f"from_{start}_{steps}", f"after {steps} FISTA step{'s' * (steps > 1)} from {called}")
+        MeasureRow(
+            f"from_{start}_{steps}", f"after {steps} FISTA step{'s' * (steps > 1)} from {called}"
+        )
         for start, called in (("code", "the code"), ("zero", "zero"))
         for steps in (1, 3, 10)
     ),
-    Row("dictionary_norm", "mean norm of an atom"),
-    Row("dictionary_energy", "‖A‖² of the dictionary"),
-    Row(
+    MeasureRow("dictionary_norm", "mean norm of an atom"),
+    MeasureRow("dictionary_energy", "‖A‖² of the dictionary"),
+    MeasureRow(
         "published_loss",
         "loss as Table 1 prints it",
         note="objective (10) + 0.001 ‖A‖², as the published code sums it",
     ),
-    Row("zero_code_loss", "loss of the zero code", brief=True),
-    Row("mse", "squared error per entry", brief=True),
-    Row("explained_variance", "explained variance", percent=True, brief=True),
-    Row("nonzero_fraction", "share of non-zeros", percent=True, brief=True),
-    Row("l0", "L0", note="non-zeros of a datum's code"),
-    Row("dead_latents", "dead latents", percent=True, note="zero for all validation data"),
-    Row("kl", "KL, summed over latents", brief=True, note="nats"),
-    Row(
+    MeasureRow("zero_code_loss", "loss of the zero code", brief=True),
+    MeasureRow("mse", "squared error per entry", brief=True),
+    MeasureRow("explained_variance", "explained variance", percent=True, brief=True),
+    MeasureRow("nonzero_fraction", "share of non-zeros", percent=True, brief=True),
+    MeasureRow("l0", "L0", note="non-zeros of a datum's code"),
+    MeasureRow("dead_latents", "dead latents", percent=True, note="zero for all validation data"),
+    MeasureRow("kl", "KL, summed over latents", brief=True, note="nats"),
+    MeasureRow(
         "multi_information",
         "multi-information, bits",
         brief=True,
         note="plug-in; its joint term is at most log₂ N",
     ),
-    Row(
+    MeasureRow(
         "mutual_information",
         "mutual information of two latents, bits",
         note="mean over pairs, bias taken off",
     ),
-    Row(
+    MeasureRow(
         "iwae",
         "importance-weighted bound, nats",
         brief=True,
         note="on log p(x), of the densities where the KL acts; not the paper's IWAE column",
     ),
-    Row("elbo", "evidence lower bound, nats", note="of the same densities"),
-    Row("beta_elbo_loss", "β-ELBO loss", note="squared error + β KL, of the chosen draw"),
-    Row("posterior_collapse", "posterior collapse", percent=True, note="eq. 15, of latents"),
-    Row("feature_collapse", "feature collapse", percent=True, note="eq. 16, of latents"),
-    Row("encoder_snr", "gradient SNR, encoder", note="mean over parameters"),
-    Row("generator_snr", "gradient SNR, generator", note="mean over parameters"),
-    Row("jaccard", "Jaccard consistency", note="eq. 13, of codes drawn for the same datum"),
-    Row(
+    MeasureRow("elbo", "evidence lower bound, nats", note="of the same densities"),
+    MeasureRow("beta_elbo_loss", "β-ELBO loss", note="squared error + β KL, of the chosen draw"),
+    MeasureRow("posterior_collapse", "posterior collapse", percent=True, note="eq. 15, of latents"),
+    MeasureRow("feature_collapse", "feature collapse", percent=True, note="eq. 16, of latents"),
+    MeasureRow("encoder_snr", "gradient SNR, encoder", note="mean over parameters"),
+    MeasureRow("generator_snr", "gradient SNR, generator", note="mean over parameters"),
+    MeasureRow("jaccard", "Jaccard consistency", note="eq. 13, of codes drawn for the same datum"),
+    MeasureRow(
         "attribute_correlation",
         "largest correlation with an attribute",
         note="point-biserial, mean over attributes",
     ),
-    Row("probe_accuracy", "linear probe's accuracy", percent=True, note="labels read off codes"),
-    Row(
+    MeasureRow(
+        "probe_accuracy", "linear probe's accuracy", percent=True, note="labels read off codes"
+    ),
+    MeasureRow(
         "baseline_probe_accuracy",
         "the same of the baseline's codes",
         percent=True,
         note="eval.baseline",
     ),
-    Row(
+    MeasureRow(
         "frechet_reconstructions",
         "Fréchet distance of reconstructions",
         note="to the data, in the features named below",
     ),
-    Row("frechet_prior", "Fréchet distance of prior samples", note="likewise"),
+    MeasureRow("frechet_prior", "Fréchet distance of prior samples", note="likewise"),
 )
 
 
-def written(row: Row, value: Any) -> str:
+def written(row: MeasureRow, value: Any) -> str:
     """A value as it stands in a table."""
     if value is None:
         return "-"

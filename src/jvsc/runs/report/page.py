@@ -11,7 +11,7 @@ from PIL import Image
 from jvsc.data.atomic import write_atomically
 from jvsc.runs.logs import METRICS_FILE
 from jvsc.runs.report.comparison import draw_curves, draw_distributions, draw_snr
-from jvsc.runs.report.measures import ROWS, mean_of, written
+from jvsc.runs.report.measures import MEASURE_ROWS, mean_of, written
 from jvsc.runs.report.record import RunRecord
 
 REPORT_FILE = "report.html"
@@ -65,7 +65,7 @@ def write_page(title: str, runs: list[RunRecord], folder: Path) -> list[Path]:
 def measure_rows(runs: list[RunRecord]) -> list[dict[str, Any]]:
     """The table: a row a measure that some run has, a cell a run with our value and the paper's."""
     rows = []
-    for row in ROWS:
+    for row in MEASURE_ROWS:
         means = [mean_of(run.report["metrics"].get(row.name)) for run in runs]
         if all(mean is None for mean in means):
             continue

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jvsc.errors import UserError
 from jvsc.runs.evaluation_store import EVALUATION_FILE, read_evaluation
-from jvsc.runs.logs import Row, read_log
+from jvsc.runs.logs import LogRow, read_log
 from jvsc.runs.report.gallery import SPRITES, read_gallery
 from jvsc.runs.report.measures import published
 from jvsc.runs.workdir import read_config
@@ -40,7 +40,7 @@ class RunRecord(NamedTuple):
     name: str
     settings: dict[str, Any]
     report: dict[str, Any]
-    rows: list[Row]
+    rows: list[LogRow]
     pictures: dict[str, Path]
     published: dict[str, float]
     damage: str = ""
