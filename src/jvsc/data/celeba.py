@@ -125,8 +125,8 @@ def cached_names(split: EncodedImages, cache: CachedImages, count: int) -> list[
 
 def folder_attributes(folder: Path) -> ReadAttributes | None:
     """How the attributes of images in the official folder are read, if it has the file."""
-    found = [folder / name for name in (ATTRIBUTE_FILE, ATTRIBUTE_TABLE)]
-    file = next((file for file in found if file.is_file()), None)
+    places = [folder / name for name in (ATTRIBUTE_FILE, ATTRIBUTE_TABLE)]
+    file = next((file for file in places if file.is_file()), None)
     if file is None:
         return None
     is_table = file.name == ATTRIBUTE_TABLE

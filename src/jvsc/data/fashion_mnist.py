@@ -112,11 +112,11 @@ def read_folder(folder: Path) -> tuple[Images, ReadClasses | None]:
             raise UserError(f"{file} has images of {height}x{width}, not 28x28; give another")
         splits.append(images.reshape(len(images), -1))
     files = [_idx_file(folder, name) for name in LABEL_FILES]
-    found = [file for file in files if file is not None]
-    if len(found) < len(files):
+    label_files = [file for file in files if file is not None]
+    if len(label_files) < len(files):
         return splits, None
     counts = [len(images) for images in splits]
-    return splits, lambda: [read_classes(*of) for of in zip(found, counts, strict=True)]
+    return splits, lambda: [read_classes(*of) for of in zip(label_files, counts, strict=True)]
 
 
 def read_classes(file: Path, count: int) -> UInt8[np.ndarray, " N"]:

@@ -48,13 +48,13 @@ def _read(file: Path, num_dimensions: int, content_name: str) -> Shaped[np.ndarr
     if len(content) < header:
         raise UserError(f"{file} ends within its header; fetch it again")
     shape = tuple(np.frombuffer(content, ">u4", count=num_dimensions, offset=len(magic)).tolist())
-    held = len(content) - header
-    if held != math.prod(shape):
+    size = len(content) - header
+    if size != math.prod(shape):
         declared = f"{shape[0]:,} {content_name}"
         if num_dimensions > 1:
             declared += f" of {'x'.join(str(size) for size in shape[1:])}"
         raise UserError(
-            f"{file} holds {held:,} {'pixels' if num_dimensions > 1 else content_name}, but its "
+            f"{file} holds {size:,} {'pixels' if num_dimensions > 1 else content_name}, but its "
             f"header declares {declared}; fetch it again"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

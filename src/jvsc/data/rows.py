@@ -72,15 +72,15 @@ class StoredRows:
         return part
 
     def __getitem__(self, chosen: Integer[np.ndarray, " M"]) -> Shaped[np.ndarray, "M D"]:
-        found, size = np.empty((len(chosen), self.shape[1]), self.dtype), self._row_bytes
-        buffer = found.view(np.uint8).reshape(-1).data
+        rows, size = np.empty((len(chosen), self.shape[1]), self.dtype), self._row_bytes
+        buffer = rows.view(np.uint8).reshape(-1).data
         # Rows that follow one another are read at once.
         begins = np.flatnonzero(np.diff(chosen, prepend=-2) != 1)
         places = (self._offset + chosen[begins].astype(np.int64) * size).tolist()
         limits = [*(begins * size).tolist(), len(buffer)]
         for number, place in enumerate(places):
             self._read(buffer[limits[number] : limits[number + 1]], place)
-        return found
+        return rows
 
     @property
     def _row_bytes(self) -> int:
@@ -169,12 +169,12 @@ class Rows:
     ) -> Shaped[np.ndarray, "M D"]:
         if len(self._parts) == 1:
             return read(self._parts[0], chosen)
-        found = np.empty((len(chosen), self.shape[1]), dtype)
+        rows = np.empty((len(chosen), self.shape[1]), dtype)
         which = np.searchsorted(self._ends, chosen, side="right")
         for index in np.unique(which):
             part, here = self._parts[index], which == index
-            found[here] = read(part, chosen[here] - (self._ends[index] - len(part)))
-        return found
+            rows[here] = read(part, chosen[here] - (self._ends[index] - len(part)))
+        return rows
 
     def _read(self, part: Part, chosen: Integer[np.ndarray, " M"]) -> Shaped[np.ndarray, "M D"]:
         rows = part[chosen]
@@ -263,15 +263,15 @@ def _safetensors(file: Path) -> list[np.ndarray]:
         length = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(length))
     header.pop("__metadata__", None)
-    found = []
+    tensors = []
     for name in in_natural_order(header):
         entry = header[name]
         if entry["dtype"] not in _SAFETENSORS_TYPES:
             raise ValueError(f"tensor {name!r} is of type {entry['dtype']}")
         offset = 8 + length + entry["data_offsets"][0]
         kind, shape = _SAFETENSORS_TYPES[entry["dtype"]], tuple(entry["shape"])
-        found.append(np.memmap(file, kind, "r", offset, shape))
-    return found
+        tensors.append(np.memmap(file, kind, "r", offset, shape))
+    return tensors
 
 
 def _as_rows(array: np.ndarray, file: Path) -> Part:

@@ -142,10 +142,14 @@ def _gradients_of_datum(
 
     def gradients(heads: Any, datum: Array, key: Key[Array, ""], place: Int[Array, ""]):
         probe = Parameters(heads, jnp.zeros_like(datum[0]))
-        found, codes = jax.grad(loss, has_aux=True)(probe, datum, key, place)
+        gradient, codes = jax.grad(loss, has_aux=True)(probe, datum, key, place)
         if len(codes) > 1:
             raise ValueError("the gradient is of several codes; use jvsc.metrics.gradient_snr")
-        return {name: head[0] for name, head in found.encoder.items()}, found.generator, codes[0, 0]
+        return (
+            {name: head[0] for name, head in gradient.encoder.items()},
+            gradient.generator,
+            codes[0, 0],
+        )
 
     return gradients
 

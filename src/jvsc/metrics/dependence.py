@@ -39,9 +39,9 @@ def pairwise_mutual_information(
                 continue
             joint = _joint_entropies(rows, columns, num_bins)
             of_rows = entropies[row : row + rows.shape[1], None]
-            found = of_rows + entropies[None, column : column + columns.shape[1]] - joint
-            information[row : row + BLOCK, column : column + BLOCK] = found
-            information[column : column + BLOCK, row : row + BLOCK] = found.T
+            block = of_rows + entropies[None, column : column + columns.shape[1]] - joint
+            information[row : row + BLOCK, column : column + BLOCK] = block
+            information[column : column + BLOCK, row : row + BLOCK] = block.T
     return information
 
 
@@ -63,8 +63,8 @@ def mean_mutual_information(
     """
     shuffled = np.random.default_rng(seed).permuted(codes, axis=0)
     pairs = np.triu_indices(codes.shape[1], k=1)
-    found = pairwise_mutual_information(codes, num_edges)[pairs].mean()
-    return float(found - pairwise_mutual_information(shuffled, num_edges)[pairs].mean())
+    biased = pairwise_mutual_information(codes, num_edges)[pairs].mean()
+    return float(biased - pairwise_mutual_information(shuffled, num_edges)[pairs].mean())
 
 
 def _joint_entropies(

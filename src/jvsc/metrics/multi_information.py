@@ -36,10 +36,10 @@ def marginal_counts(digits: Integer[np.ndarray, "N K"], num_bins: int) -> np.nda
     num_codes, num_latents = digits.shape
     # All are counted in the first code's bins, and then those that are in others are moved.
     common = digits[0]
-    moved = np.flatnonzero(digits != common)
-    latents = moved % num_latents
+    uncommon = np.flatnonzero(digits != common)
+    latents = uncommon % num_latents
     counts = np.bincount(
-        latents * num_bins + digits.ravel()[moved], minlength=num_latents * num_bins
+        latents * num_bins + digits.ravel()[uncommon], minlength=num_latents * num_bins
     ).reshape(num_latents, num_bins)
     counts[np.arange(num_latents), common] += num_codes - counts.sum(axis=1)
     return counts

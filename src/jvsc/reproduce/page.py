@@ -78,11 +78,11 @@ def reductions(
     runs: Sequence[PlannedRun], paper_runs: Sequence[PlannedRun], folder: Path
 ) -> list[str]:
     """The settings in which runs differ from the paper's, each once: `key: paper's -> here`."""
-    found: dict[str, None] = {}
+    remarks: dict[str, None] = {}
     for run, paper in zip(runs, paper_runs, strict=True):
         lines = differences(run_config(paper, folder), run_config(run, folder))
-        found |= dict.fromkeys(lines)
-    return list(found)
+        remarks |= dict.fromkeys(lines)
+    return list(remarks)
 
 
 def machine() -> str:

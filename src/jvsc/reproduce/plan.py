@@ -130,14 +130,16 @@ def print_plan(runs: Sequence[PlannedRun], folder: Path, console: Console) -> No
     for number, run in enumerate(runs, 1):
         config = run_config(run, folder)
         if is_finished(config, folder / run.name):
-            told = "finished"
+            duration = "finished"
         else:
             seconds = expected_seconds(config)
             total += seconds
-            told = in_words(seconds)
+            duration = in_words(seconds)
             if (folder / run.name / CONFIG_FILE).exists():
-                told += " less what is done"
-        table.add_row(str(number), run.name, str(len(config.seeds)), str(config.num_epochs), told)
+                duration += " less what is done"
+        table.add_row(
+            str(number), run.name, str(len(config.seeds)), str(config.num_epochs), duration
+        )
     console.print(table)
     console.print(f"in all about {in_words(total)}" if total else "all are finished")
 

@@ -63,8 +63,8 @@ def cells(compared: Compared, measure: str) -> list[str]:
     if compared.deviation is not None:
         ours += f" ± {written(row, compared.deviation)}"
     difference = compared.difference
-    told = "-" if difference is None else f"{100 * difference:+.0f}%"
-    return [ours, written(row, compared.paper), told]
+    change = "-" if difference is None else f"{100 * difference:+.0f}%"
+    return [ours, written(row, compared.paper), change]
 
 
 def ordering(column: Sequence[Compared]) -> tuple[list[str], list[str], float] | None:
@@ -76,10 +76,14 @@ def ordering(column: Sequence[Compared]) -> tuple[list[str], list[str], float] |
     both = [entry for entry in column if entry.ours is not None and entry.paper is not None]
     if len(both) < 2:
         return None
-    found: Any = kendalltau([entry.ours for entry in both], [entry.paper for entry in both])
+    correlation: Any = kendalltau([entry.ours for entry in both], [entry.paper for entry in both])
     ours = sorted(both, key=lambda entry: entry.ours or 0.0)
     paper = sorted(both, key=lambda entry: entry.paper or 0.0)
-    return [entry.label for entry in ours], [entry.label for entry in paper], float(found.statistic)
+    return (
+        [entry.label for entry in ours],
+        [entry.label for entry in paper],
+        float(correlation.statistic),
+    )
 
 
 def ordering_table(columns: Mapping[str, Sequence[Compared]]) -> Table:

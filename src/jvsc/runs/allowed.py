@@ -20,17 +20,17 @@ def allowed(field: FieldInfo) -> str:
 
 def allowed_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> str:
     """What may stand at a place such as ("data", "patch_size"), or ("seeds", 0) in a tuple."""
-    found: Any = kind
+    annotation: Any = kind
     limits: list[Any] = []
     for part in place:
         if isinstance(part, int):
-            found, limits = get_args(found)[0], []
+            annotation, limits = get_args(annotation)[0], []
             continue
-        fields: dict[str, FieldInfo] = getattr(found, "model_fields", {})
+        fields: dict[str, FieldInfo] = getattr(annotation, "model_fields", {})
         if part not in fields:
             return ""
-        found, limits = fields[part].annotation, fields[part].metadata
-    return _allowed(found, limits)
+        annotation, limits = fields[part].annotation, fields[part].metadata
+    return _allowed(annotation, limits)
 
 
 def _allowed(annotation: Any, limits: list[Any]) -> str:

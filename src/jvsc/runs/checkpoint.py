@@ -181,12 +181,12 @@ def structure(state: TrainState) -> str:
 
 def digest(state: TrainState) -> str:
     """A fingerprint of every number of a state, which reading it back must give again."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for leaf in jax.tree.leaves(state):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        found.update(np.asarray(leaf).tobytes())
-    return found.hexdigest()
+        sha256.update(np.asarray(leaf).tobytes())
+    return sha256.hexdigest()
 
 
 def text_digest(record: dict[str, Any]) -> str:

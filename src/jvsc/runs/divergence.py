@@ -50,15 +50,15 @@ def find_divergence(
     terms = {"reconstruction (mse)": np.asarray(metrics.mse), "KL": np.asarray(metrics.kl)}
     finite = np.isfinite(np.asarray(metrics.loss))
     whole = np.asarray(_are_finite(parameters))
-    found = {}
+    diverged = {}
     for index, seed in enumerate(seeds):
         if not finite[index].all():
             step = int(np.argmin(finite[index]))
             bad = [name for name, values in terms.items() if not np.isfinite(values[index, step])]
-            found[seed] = {"step": first_step + step, "terms": bad or ["loss"]}
+            diverged[seed] = {"step": first_step + step, "terms": bad or ["loss"]}
         elif not whole[index]:
-            found[seed] = {"step": first_step + finite.shape[1] - 1, "terms": ["gradient"]}
-    return found
+            diverged[seed] = {"step": first_step + finite.shape[1] - 1, "terms": ["gradient"]}
+    return diverged
 
 
 @jax.jit

@@ -285,8 +285,8 @@ def _check_width(source: Path, width: int, wanted: int) -> None:
 
 def _digest(trained: TrainedModel) -> str:
     """A fingerprint of all that codes depend on but the data."""
-    found = hashlib.sha256(trained.config.model_dump_json().encode())
+    digest = hashlib.sha256(trained.config.model_dump_json().encode())
     tree = (trained.parameters, trained.statistics, trained.normalisation)
     for name, leaf in name_leaves(tree).items():
-        found.update(name.encode() + np.asarray(leaf).tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + np.asarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -70,8 +70,8 @@ def evaluate_run(
     store = EvaluationStore(workdir, report)
     data = dataset.validation[: config.eval.num_validation]
     infer, key = build_infer(config, model), inference_key(config.eval.seed)
-    made = {name: make(config, model, dataset) for name, make in MEASURES.items()}
-    measures = {name: compute for name, compute in made.items() if compute is not None}
+    computes = {name: make(config, model, dataset) for name, make in MEASURES.items()}
+    measures = {name: compute for name, compute in computes.items() if compute is not None}
     rows: list[dict[str, Any]] = []
     seconds: list[dict[str, float]] = []
     shown, inferred = 0, None
@@ -81,13 +81,13 @@ def evaluate_run(
             seconds.append({})
             continue
         variables = seed_variables(state, index)
-        found = infer(*variables, data, key)
-        subject = Subject(*variables, data, found, key)
+        inferred_here = infer(*variables, data, key)
+        subject = Subject(*variables, data, inferred_here, key)
         values, times = measure_seed(subject, seed, measures, store, console)
         rows.append(values)
         seconds.append(times)
         if inferred is None:
-            shown, inferred = index, found
+            shown, inferred = index, inferred_here
     report |= {"num_validation": len(data), "metrics": by_name(rows)}
     # Apart, so that evaluation.json is the same however often it is made.
     for name, content in {EVALUATION_FILE: report, SECONDS_FILE: by_name(seconds)}.items():
@@ -109,16 +109,16 @@ def measure_seed(
     seconds: dict[str, float] = {}
     for name, compute in measures.items():
         entry = store.get(f"{seed}/{name}")
-        told = "as a killed evaluation left it"
+        remark = "as a killed evaluation left it"
         if entry is None:
             start = time.perf_counter()
-            found = {key: _finite(value) for key, value in compute(subject).items()}
-            entry = store.put(f"{seed}/{name}", found, round(time.perf_counter() - start, 2))
-            told = f"{entry['seconds']:.1f} s"
+            seed_values = {key: _finite(value) for key, value in compute(subject).items()}
+            entry = store.put(f"{seed}/{name}", seed_values, round(time.perf_counter() - start, 2))
+            remark = f"{entry['seconds']:.1f} s"
         values |= entry["values"]
         seconds[name] = entry["seconds"]
         if console is not None:
-            console.print(f"measured seed {seed}, {name}: {told}", highlight=False)
+            console.print(f"measured seed {seed}, {name}: {remark}", highlight=False)
     return values, seconds
 
 

@@ -111,8 +111,10 @@ def support_probabilities(
         heads, _ = model.heads(parameters, statistics, as_float(data))
         return model.posterior.support_probability(heads)
 
-    (found,) = in_chunks(lambda rows, first: (of_chunk(parameters, statistics, rows),), data, chunk)
-    return found
+    (measured,) = in_chunks(
+        lambda rows, first: (of_chunk(parameters, statistics, rows),), data, chunk
+    )
+    return measured
 
 
 def most_often_used(codes: Float[np.ndarray, "N K"]) -> list[int]:

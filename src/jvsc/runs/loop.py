@@ -208,8 +208,8 @@ class Loop:
 
     def _settle_divergences(self, before: TrainState, metrics: StepMetrics) -> None:
         config, first_step = self.config, self.epoch * self.config.steps_per_epoch
-        found = find_divergence(metrics, self.state.parameters, config.seeds, first_step)
-        new = {seed: found[seed] for seed in found if seed not in self.diverged}
+        diverged = find_divergence(metrics, self.state.parameters, config.seeds, first_step)
+        new = {seed: diverged[seed] for seed in diverged if seed not in self.diverged}
         self.diverged = new | self.diverged
         if self.diverged:
             self.state = keep_last_good(before, self.state, config.seeds, self.diverged)
@@ -254,8 +254,8 @@ def validate_seeds(
         losses = []
         for index in range(len(config.seeds)):
             parameters, statistics = seed_variables(state, index)
-            found = losses_of_data(parameters, statistics, dataset.validation, key)
-            losses.append(float(np.mean(found)))
+            seed_losses = losses_of_data(parameters, statistics, dataset.validation, key)
+            losses.append(float(np.mean(seed_losses)))
         return losses
 
     return validate

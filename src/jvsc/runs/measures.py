@@ -180,8 +180,8 @@ def make_best_draw(config: Config, model: Model, dataset: Dataset) -> Compute | 
     losses = make_validate(replace(model, sampling="max"), config.eval.chunk)
 
     def compute(subject: Subject) -> Values:
-        found = losses(subject.parameters, subject.statistics, subject.data, subject.key)
-        return {"best_draw_loss": float(np.mean(found))}
+        draw_losses = losses(subject.parameters, subject.statistics, subject.data, subject.key)
+        return {"best_draw_loss": float(np.mean(draw_losses))}
 
     return compute
 
@@ -240,12 +240,12 @@ def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | N
 
     def compute(subject: Subject) -> Values:
         size = min(settings.snr_batch_size, len(subject.data))
-        found = []
+        ratios = []
         for index in range(min(settings.snr_batches, len(subject.data) // size)):
             batch = jnp.asarray(subject.data[index * size : (index + 1) * size])
             key = jax.random.fold_in(subject.key, index)
-            found.append(of_batch(subject.parameters, subject.statistics, batch, key))
-        encoder, generator = np.mean(found, axis=0)
+            ratios.append(of_batch(subject.parameters, subject.statistics, batch, key))
+        encoder, generator = np.mean(ratios, axis=0)
         return {"encoder_snr": float(encoder), "generator_snr": float(generator)}
 
     return compute
@@ -264,9 +264,9 @@ def make_jaccard(config: Config, model: Model, dataset: Dataset) -> Compute | No
     )
 
     def compute(subject: Subject) -> Values:
-        (found,) = measure(subject.parameters, subject.statistics, subject.data, subject.key)
-        counts, _ = np.histogram(found, bins=HISTOGRAM_BINS, range=(0, 1))
-        return {"jaccard": float(np.mean(found)), "jaccard_histogram": counts.tolist()}
+        (consistency,) = measure(subject.parameters, subject.statistics, subject.data, subject.key)
+        counts, _ = np.histogram(consistency, bins=HISTOGRAM_BINS, range=(0, 1))
+        return {"jaccard": float(np.mean(consistency)), "jaccard_histogram": counts.tolist()}
 
     return compute
 

@@ -49,13 +49,13 @@ def leaves_like(
 
     def leaf(path: Any, wanted: Any) -> np.ndarray:
         name = _name(path)
-        found = arrays.get(name)
-        if found is None or found.shape != wanted.shape or found.dtype != wanted.dtype:
-            got = "nothing" if found is None else f"{found.dtype} {found.shape}"
+        array = arrays.get(name)
+        if array is None or array.shape != wanted.shape or array.dtype != wanted.dtype:
+            got = "nothing" if array is None else f"{array.dtype} {array.shape}"
             raise UserError(
                 f"{file} holds {got} as {name!r} where {asker} asks for "
                 f"{wanted.dtype} {wanted.shape}; {remedy}"
             )
-        return found
+        return array
 
     return jax.tree_util.tree_map_with_path(leaf, like)

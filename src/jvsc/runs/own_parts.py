@@ -129,10 +129,10 @@ def train(
     key = jax.random.key(0) if key is None else key
     state, feed = _start(model, dataset, optimizer, batch_size, key)
     rows: list[dict[str, float]] = []
-    with ExitStack() as held:
+    with ExitStack() as stack:
         checkpoints = None
         if workdir is not None:
-            checkpoints = _open(held, user_path(workdir, "workdir"))
+            checkpoints = _open(stack, user_path(workdir, "workdir"))
             restored = checkpoints.restore_newest(state, print)
             if restored is not None:
                 state, rows = restored.state, restored.position["metrics"]
@@ -199,8 +199,8 @@ def _make_validation_loss(
     def validate(parameters: Parameters, statistics: Statistics) -> dict[str, float]:
         if not len(data):
             return {}
-        found = losses(parameters, statistics, data, inference_key(0))
-        return {"validation_loss": float(np.mean(found))}
+        datum_losses = losses(parameters, statistics, data, inference_key(0))
+        return {"validation_loss": float(np.mean(datum_losses))}
 
     return validate
 
@@ -260,12 +260,12 @@ def check_parts(model: Variational, num_features: int) -> None:
     jax.eval_shape(check, jax.random.key(0), example)
 
 
-def _open(held: ExitStack, workdir: Path) -> Checkpoints:
+def _open(stack: ExitStack, workdir: Path) -> Checkpoints:
     """The checkpoints of a training, which this process holds alone."""
     if (workdir / CONFIG_FILE).exists():
         raise UserError(
             f"{workdir} holds a run of the jvsc command; give another folder", "workdir"
         )
     make_workdir(workdir)
-    held.enter_context(locked_workdir(workdir))
-    return held.enter_context(open_checkpoints(workdir))
+    stack.enter_context(locked_workdir(workdir))
+    return stack.enter_context(open_checkpoints(workdir))

@@ -75,20 +75,20 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     mesh = make_mesh(config.parallel.latent_shards)
     check_batch_size(config.batch_size, mesh.shape[DATA_AXIS])
     dataset = build_dataset(config)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if is_first_process():
             make_workdir(workdir)
-            held.enter_context(locked_workdir(workdir))
+            stack.enter_context(locked_workdir(workdir))
             claim_workdir(workdir, config)
             write_normalisation(dataset, workdir)
         wait_for_all("the workdir is claimed")
         console.print(dataset.description, markup=False, highlight=False, soft_wrap=True)
-        scratch = Path(held.enter_context(TemporaryDirectory()))
-        interruption = held.enter_context(deferred_interruption())
-        checkpoints = held.enter_context(open_checkpoints(workdir, config.output.keep_last))
+        scratch = Path(stack.enter_context(TemporaryDirectory()))
+        interruption = stack.enter_context(deferred_interruption())
+        checkpoints = stack.enter_context(open_checkpoints(workdir, config.output.keep_last))
         loop = start_loop(config, dataset, mesh, checkpoints, workdir, scratch, console)
         check_not_lost(config, loop.diverged, loop.epoch)
-        log = held.enter_context(
+        log = stack.enter_context(
             open_log(loop.folder, loop.epoch, config, console, tracked=is_first_process())
         )
         with ending_with_others():

@@ -254,13 +254,13 @@ def _data_format(config: Config, workdir: Path) -> tuple[int, Normalisation | No
     """D, and how the run's data were normalised."""
     if config.data.name in ARCHITECTURES:
         return int(np.prod(ARCHITECTURES[config.data.name].shape)), None
-    found = _stored_normalisation(workdir / NORMALISATION_FILE)
+    stored = _stored_normalisation(workdir / NORMALISATION_FILE)
     is_patches = config.data.name == "patches"
-    if found is None or (is_patches and len(found.mean) != config.data.patch_size**2):
+    if stored is None or (is_patches and len(stored.mean) != config.data.patch_size**2):
         # A run of an earlier version, or one whose file is lost or damaged: its data tell.
         dataset = build_dataset(config)
         return dataset.train.shape[1], dataset.normalisation
-    return len(found.mean), found
+    return len(stored.mean), stored
 
 
 def _stored_normalisation(file: Path) -> Normalisation | None:
@@ -269,14 +269,14 @@ def _stored_normalisation(file: Path) -> Normalisation | None:
         return None
     try:
         with safe_open(file, "numpy") as opened:
-            found = Normalisation(opened.get_tensor("mean"), opened.get_tensor("scale"))
+            stored = Normalisation(opened.get_tensor("mean"), opened.get_tensor("scale"))
     except Exception:  # whatever a damaged file makes a reader raise
         return None
-    fits = found.mean.ndim == 1 and found.mean.shape == found.scale.shape and len(found.mean)
-    if not fits or any(array.dtype != np.float32 for array in found):
+    fits = stored.mean.ndim == 1 and stored.mean.shape == stored.scale.shape and len(stored.mean)
+    if not fits or any(array.dtype != np.float32 for array in stored):
         return None
-    whole = np.isfinite(found.mean).all() and np.isfinite(found.scale).all()
-    return found if whole and (found.scale > 0).all() else None
+    whole = np.isfinite(stored.mean).all() and np.isfinite(stored.scale).all()
+    return stored if whole and (stored.scale > 0).all() else None
 
 
 def write_normalisation(dataset: Dataset, workdir: Path) -> None:
@@ -289,9 +289,9 @@ def write_normalisation(dataset: Dataset, workdir: Path) -> None:
 def _load_exported(config: Config, folder: Path, seed: int | None) -> TrainedModel:
     file = folder / MODEL_FILE
     try:
-        told, arrays = read_arrays(file)
-        num_features = int(told["num_features"])
-        origin = Origin(int(told["seed"]), int(told["epoch"]))
+        metadata, arrays = read_arrays(file)
+        num_features = int(metadata["num_features"])
+        origin = Origin(int(metadata["seed"]), int(metadata["epoch"]))
         if num_features < 1:
             raise ValueError(f"num_features is {num_features}")
     except Exception as error:  # whatever a damaged file makes a reader raise
@@ -308,7 +308,7 @@ def _load_exported(config: Config, folder: Path, seed: int | None) -> TrainedMod
         mean = arrays["normalisation/mean"]
         like_mean = mean[:num_features] if mean.dtype == np.float64 else vector
         like["normalisation"] = Normalisation(like_mean, vector)  # type: ignore[arg-type]
-    found = leaves_like(arrays, like, file, CONFIG_FILE, "export the model again")
-    parameters, statistics = jax.tree.map(jnp.asarray, (found["parameters"], found["statistics"]))
-    normalisation = found.get("normalisation")
+    tree = leaves_like(arrays, like, file, CONFIG_FILE, "export the model again")
+    parameters, statistics = jax.tree.map(jnp.asarray, (tree["parameters"], tree["statistics"]))
+    normalisation = tree.get("normalisation")
     return TrainedModel(config, num_features, parameters, statistics, normalisation, origin)

@@ -170,8 +170,8 @@ def _converted(values: Any, dtype: Any, name: str) -> Array:
             converted = values.astype(dtype)
         rows = values.reshape(len(values) if values.ndim else 1, -1)
         sizes = np.abs(rows[np.isfinite(rows).all(axis=1)]).max(axis=1, initial=0)
-        held = np.finfo(dtype)
-        wrong = sizes[(sizes > held.max) | ((sizes > 0) & (sizes < held.tiny))]
+        bounds = np.finfo(dtype)
+        wrong = sizes[(sizes > bounds.max) | ((sizes > 0) & (sizes < limits.tiny))]
         if len(wrong):
             remedy = ", or set JAX_ENABLE_X64=1" if wider > 0 else ""
             raise UserError(

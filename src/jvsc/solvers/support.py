@@ -90,9 +90,9 @@ def refine_support(
         chosen = jnp.argmax(gain, axis=1)
         change = jnp.where(gain[rows, chosen] > 0, change[rows, chosen], 0.0)
         codes = codes.at[rows, chosen].add(change)
-        moved = _Moving(codes, correlation - change[:, None] * gram[chosen])
+        state = _Moving(codes, correlation - change[:, None] * gram[chosen])
         slide = (number + 1) % MOVES_A_STEP == 0
-        return jax.lax.cond(slide, lambda state: _slide(state, gram), lambda state: state, moved)
+        return jax.lax.cond(slide, lambda state: _slide(state, gram), lambda state: state, state)
 
     start = _Moving(codes, (data - codes @ dictionary) @ dictionary.T)
     codes = jax.lax.fori_loop(0, num_steps, move, start).codes

@@ -148,31 +148,31 @@ def streamed_feed(
     )
 
     # The segment in hand, and the position from which it would be read again.
-    held: list[Any] = [None, segments.get_state()]
+    current: list[Any] = [None, segments.get_state()]
 
     def run_steps(
         states: TrainState, metrics: StepMetrics, place: int, count: int
     ) -> tuple[TrainState, StepMetrics]:
         end = place + count
         while place < end:
-            if held[0] is None:
-                held[:] = None, segments.get_state()
-                held[0] = jax.make_array_from_process_local_data(sharding, next(segments))
+            if current[0] is None:
+                current[:] = None, segments.get_state()
+                current[0] = jax.make_array_from_process_local_data(sharding, next(segments))
             stop = min(end, (place // steps + 1) * steps)
             states, metrics = run(
-                states, metrics, held[0], jnp.int32(place), jnp.int32(stop - place)
+                states, metrics, current[0], jnp.int32(place), jnp.int32(stop - place)
             )
             place = stop
             if place % steps == 0:
-                held[:] = None, segments.get_state()
+                current[:] = None, segments.get_state()
         return states, metrics
 
     def seek(position: dict[str, Any]) -> None:
         segments.set_state(position)
-        held[:] = None, position
+        current[:] = None, position
 
     begin = partial(_begin, num_steps=num_steps, mesh=mesh)
-    return Feed(num_steps, begin, run_steps, lambda: held[1], seek)
+    return Feed(num_steps, begin, run_steps, lambda: current[1], seek)
 
 
 # A program of its own for each length of data, of several megabytes: few are kept.

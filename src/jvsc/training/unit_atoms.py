@@ -19,8 +19,8 @@ def with_unit_atoms(inner: optax.GradientTransformation) -> optax.GradientTransf
         atoms, slope = _atoms(parameters), _atoms(gradient)
         slope = slope - jnp.sum(slope * atoms, axis=1, keepdims=True) * atoms
         updates, state = inner.update(_with_atoms(gradient, slope), state, parameters)
-        moved = atoms + _atoms(updates)
-        step = moved / jnp.linalg.norm(moved, axis=1, keepdims=True) - atoms
+        atoms_after = atoms + _atoms(updates)
+        step = atoms_after / jnp.linalg.norm(atoms_after, axis=1, keepdims=True) - atoms
         return _with_atoms(updates, step), state
 
     return optax.GradientTransformation(inner.init, update)  # type: ignore[arg-type]

@@ -88,9 +88,11 @@ def train_classifier(
     batch_size = min(BATCH_SIZE, len(data))
 
     def loss(parameters: Any, statistics: Any, batch: Array, labels: Array):
-        heads, moved = network.apply(parameters[0], statistics, as_float(batch), True, None)
-        logits = predict(heads["features"], Classifier(parameters, moved))
-        return loss_of(logits, labels.astype(jnp.float32)).mean(), moved
+        heads, new_statistics = network.apply(
+            parameters[0], statistics, as_float(batch), True, None
+        )
+        logits = predict(heads["features"], Classifier(parameters, new_statistics))
+        return loss_of(logits, labels.astype(jnp.float32)).mean(), new_statistics
 
     @jax.jit
     def epoch(carry: Any, data: Array, labels: Array, index: Array):

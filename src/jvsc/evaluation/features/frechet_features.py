@@ -154,9 +154,9 @@ def _restore(file: Path, like: Any) -> Classifier | None:
     try:
         arrays = load_file(file)
         leaves, structure = jax.tree.flatten(like)
-        found = [jnp.asarray(arrays[str(index)]) for index in range(len(leaves))]
+        restored = [jnp.asarray(arrays[str(index)]) for index in range(len(leaves))]
     except Exception:  # damaged files make their readers raise almost anything
         return None
-    if any(a.shape != leaf.shape for a, leaf in zip(found, leaves, strict=True)):
+    if any(a.shape != leaf.shape for a, leaf in zip(restored, leaves, strict=True)):
         return None
-    return jax.tree.unflatten(structure, found)
+    return jax.tree.unflatten(structure, restored)

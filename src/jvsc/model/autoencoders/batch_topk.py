@@ -140,5 +140,5 @@ def _averaged(
     if axis_name is not None:
         smallest = jax.lax.pmin(smallest, axis_name)
     rate = jnp.where(threshold > 0, THRESHOLD_RATE, 1.0)
-    found = threshold + rate * (smallest - threshold)
-    return jnp.where(jnp.isfinite(smallest), found, threshold).astype(threshold.dtype)
+    average = threshold + rate * (smallest - threshold)
+    return jnp.where(jnp.isfinite(smallest), average, threshold).astype(threshold.dtype)

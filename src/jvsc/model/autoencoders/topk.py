@@ -90,8 +90,8 @@ def topk(
         silent = statistics.encoder["silent_steps"]
         dictionary = parameters.generator["dictionary"]
         left = auxiliary_loss(error, pre, silent >= dead_after, dictionary, auxiliary_active)
-        moved = Statistics({"silent_steps": silence(silent, codes, axis_name)}, {})
-        return sum_of_squares(error) + auxiliary_weight * left, codes, moved
+        new_statistics = Statistics({"silent_steps": silence(silent, codes, axis_name)}, {})
+        return sum_of_squares(error) + auxiliary_weight * left, codes, new_statistics
 
     return Autoencoder(init, infer, loss)
 

@@ -231,5 +231,5 @@ def _apply(
     variables = {"params": parameters, "batch_stats": statistics}
     if not training:
         return network.apply(variables, x, training=False), statistics
-    result, moved = network.apply(variables, x, training=True, mutable=["batch_stats"])
-    return result, moved["batch_stats"]
+    result, variables_after = network.apply(variables, x, training=True, mutable=["batch_stats"])
+    return result, variables_after["batch_stats"]

@@ -58,8 +58,8 @@ class InferredThreshold(Posterior):
 
     def prior_scale(self, heads: Heads) -> Float[Array, "*#B K"] | float:
         """b0."""
-        found = heads.get(PRIOR_LOG_SCALE)
-        return self.scale if found is None else jnp.exp(found)
+        log_scale = heads.get(PRIOR_LOG_SCALE)
+        return self.scale if log_scale is None else jnp.exp(log_scale)
 
     def prior_log_odds(self, heads: Heads) -> Float[Array, "*#B K"] | float:
         """Log p0 - log(1 - p0)."""

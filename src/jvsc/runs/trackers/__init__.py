@@ -104,7 +104,7 @@ def open_trackers(names: Sequence[str], opening: Opening) -> Iterator[list[Track
     except UnreadableError:
         set_aside(file)
         runs = {}
-    with ExitStack() as held:
+    with ExitStack() as stack:
         opened: list[Tracker] = []
         for name in dict.fromkeys(names):
             try:
@@ -117,7 +117,7 @@ def open_trackers(names: Sequence[str], opening: Opening) -> Iterator[list[Track
                     f"output.trackers={name} cannot be opened ({reason}); change that, or leave it "
                     "out of output.trackers"
                 ) from error
-            held.callback(tracker.close)
+            stack.callback(tracker.close)
             opened.append(tracker)
             if tracker.run_id and tracker.run_id != runs.get(name):
                 runs[name] = tracker.run_id
