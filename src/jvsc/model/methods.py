@@ -65,11 +65,11 @@ class VariationalMethod:
     """A method whose encoder infers a posterior.
 
     Attributes:
-      posterior: makes it of the priors' constants.
+      posterior: hyperparameters -> posterior.
       rule: between its threshold and sparsity; None without a threshold.
       has_sparsity: whether the prior has a wanted share of non-zeros.
-      warms_up: whether the warm-up is a factor of its noise.
-      finds_prior: whether training finds noise and prior (`EmpiricalBayes`), and codes need no
+      warms_up: whether the warm-up multiplies its noise.
+      finds_prior: whether training learns noise and prior (`EmpiricalBayes`), and codes need no
         draw.
     """
 
@@ -99,7 +99,7 @@ class AutoencoderMethod:
     """A sparse autoencoder, whose encoder gives codes and whose loss is its own.
 
     Attributes:
-      make: the autoencoder, of its data's width, its latents and its options.
+      make: (D, K, options) -> autoencoder.
     """
 
     make: MakeAutoencoder

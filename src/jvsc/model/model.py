@@ -1,4 +1,4 @@
-"""What every method is to the rest of jvsc, whether its codes are drawn, solved for or encoded."""
+"""The interface of a method, whether its codes are drawn, solved for or encoded."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -12,10 +12,10 @@ from jvsc.model.parameters import Parameters, Statistics
 
 
 class StepMetrics(NamedTuple):
-    """What a training step reports, means over its batch.
+    """Metrics of a training step, means over its batch.
 
     Attributes:
-      loss: what the method descends: the encoder's loss of the samples (eq. 12); for codes of a
+      loss: the loss that is minimised: the encoder's loss of the samples (eq. 12); for codes of a
         solver the data and L1 terms of objective (10); a sparse autoencoder's own loss.
       mse: squared error per pixel.
       kl: KL summed over the latents, in nats (zero without a posterior).
@@ -35,7 +35,7 @@ class Inference(NamedTuple):
       codes: [B, K].
       kl: divergence of the posterior from the prior, latent by latent, in nats; None for a method
         without a posterior.
-      expected_loss: what training descends, in closed form, [B]; None where it is not known so.
+      expected_loss: the training loss in closed form, [B]; None where there is none.
     """
 
     codes: Float[Array, "B K"]
@@ -65,7 +65,7 @@ class Model(Protocol):
         step: Int[Array, ""],
         first: ArrayLike,
     ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
-        """What training descends on a batch, the step's metrics, and the statistics after it.
+        """The training loss of a batch, the step's metrics, and the new statistics.
 
         Args:
           parameters: of encoder, generator and prior.
@@ -84,7 +84,7 @@ class Model(Protocol):
         data: Float[Array, "B D"],
         keys: Key[Array, " B"],
     ) -> Inference:
-        """Codes as a user gets them, of trained parameters; one key a datum for what is drawn."""
+        """Codes for the user, from trained parameters; one key a datum for the draws."""
         ...
 
     def validation_loss(
@@ -93,7 +93,7 @@ class Model(Protocol):
         reconstruction: Float[Array, "B D"],
         inferred: Inference,
     ) -> Float[Array, " B"]:
-        """What each datum contributes to the loss that a run is validated by."""
+        """Per-datum terms of the validation loss."""
         ...
 
 

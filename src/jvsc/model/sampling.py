@@ -1,4 +1,4 @@
-"""J samples of each datum's code: drawing, weighing, and choosing the one to differentiate.
+"""J samples of each datum's code: drawing, weighting, and choosing the one to differentiate.
 
 Every draw has a key of its own, made from the step's key, the datum's place in the batch and the
 draw's number. So a draw can be made again without keeping it, and no split of a batch over chunks
@@ -67,7 +67,7 @@ def first_draws(num_samples: int, num_data: int, start: int = 0) -> Int[Array, "
 
 
 def lowest(losses: Float[Array, "J B"]) -> Int[Array, " B"]:
-    """Number of the draw with the lowest loss of each datum; one that is NaN is never preferred."""
+    """Number of the draw with the lowest loss of each datum; NaN counts as the highest."""
     return jnp.argmin(jnp.where(jnp.isnan(losses), jnp.inf, losses), axis=0)
 
 
@@ -101,7 +101,7 @@ def choose(
 ) -> Int[Array, " B"]:
     """Number of the draw to use for each datum: by default of the highest ELBO (eq. 9).
 
-    Nothing is kept of the draws but their losses, and no gradient passes.
+    Only the losses of the draws are kept, and no gradient passes.
 
     Args:
       sample: one draw for one datum.
@@ -139,7 +139,7 @@ def choose(
 
 
 def combine(losses: Float[Array, "J B"], sampling: Sampling) -> Float[Array, " B"]:
-    """The loss of J samples as one, for each datum, differentiable through all of them.
+    """One loss a datum from the losses of its J samples, differentiable through all of them.
 
     Args:
       losses: loss of each sample, mse + beta KL (eq. 12).

@@ -1,4 +1,4 @@
-"""Sparse coding as it was before encoders: codes by a solver, the dictionary by gradient steps."""
+"""Sparse coding without an encoder: codes by a solver, the dictionary by gradient steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class SolverCoded:
         step: Int[Array, ""],
         first: ArrayLike,
     ) -> tuple[Float[Array, ""], tuple[StepMetrics, Statistics]]:
-        """What the generator descends (section 4.1), its codes being the solver's.
+        """The generator's training loss (section 4.1), for the solver's codes.
 
         That is 0.5 ||x - s A||^2 + weight ||A||_F^2 for a dictionary, the mean squared error for a
         network; lambda ||s||_1 has no gradient here. The metrics' loss is objective (10).

@@ -39,7 +39,7 @@ def shifted_soft_threshold(
 
 @jax.custom_jvp
 def gradient_carrier(values: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """What a straight-through estimator adds, r - sg[r]: zero, with the gradient of `values`.
+    """The term r - sg[r] of a straight-through estimator: zero, with the gradient of `values`.
 
     Written out it would be computed where nothing is differentiated, such as for the draws that
     are only scored, since a compiler cannot know that r is finite.
@@ -48,7 +48,7 @@ def gradient_carrier(values: Float[Array, "*S"]) -> Float[Array, "*S"]:
       values: r, any shape.
 
     Returns:
-      Zeros, exactly, so that zeros they are added to stay exact.
+      Exact zeros.
     """
     return jnp.zeros_like(values)
 

@@ -89,7 +89,7 @@ def gaussian_sparsity(threshold: float, variance: float) -> float:
 
 @runtime_checkable
 class NoiseDistribution(Protocol):
-    """What a threshold needs to know of the noise it is compared with (see `LocationScale`)."""
+    """Distribution of the noise that a threshold is compared with (see `LocationScale`)."""
 
     def tail(self, size: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
         """P(|noise| > size)."""
@@ -105,7 +105,7 @@ class Threshold(ABC):
 
     @property
     def prior(self) -> dict[str, float]:
-        """Heads at which it follows its prior; none where it is not inferred."""
+        """Heads at which the threshold follows its prior; none where it is not inferred."""
         return {}
 
     @abstractmethod

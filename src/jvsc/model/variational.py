@@ -143,7 +143,7 @@ class Variational:
         )
 
     def bound_weight(self, statistics: Statistics, num_features: int) -> float | Float[Array, ""]:
-        """beta, which is 2 sigma^2 / D of the noise's variance where that is found."""
+        """beta; 2 sigma^2 / D where the noise's variance sigma^2 is learned."""
         if statistics.prior is None:
             return self.kl_weight
         return 2 * jnp.exp(statistics.prior[NOISE]) / num_features
@@ -316,9 +316,9 @@ class Variational:
         data: Float[Array, "B D"],
         keys: Key[Array, " B"],
     ) -> Inference:
-        """The code of each datum, by draws or without one, and its posterior's divergence.
+        """The code of each datum, by draws or in closed form, and its posterior's divergence.
 
-        As J draws count in training, so one of them becomes the code: the best ("max"), any
+        One draw becomes the code, chosen by how training counts J draws: the best ("max"), any
         ("avg" and "exact"), or one chosen by its importance weight ("iwae").
         """
         heads, _ = self.heads(parameters, statistics, data)
@@ -390,5 +390,5 @@ class Variational:
 
 
 def needs_no_draw(model: Model) -> bool:
-    """Whether codes are deterministic: no draw decides them, no penalty shrinks their values."""
+    """Whether codes are inferred without draws, and no L1 penalty shrinks their values."""
     return isinstance(model, Variational) and model.code == "deterministic"

@@ -25,7 +25,7 @@ class Autoencoder(NamedTuple):
     """A deterministic encoder that is trained with a dictionary by a loss of its own.
 
     Attributes:
-      init: `key -> (parameters, statistics)` of encoder and dictionary, which begin alike.
+      init: `key -> (parameters, statistics)` of encoder and dictionary, with the same atoms.
       infer: `(parameters, statistics, data [B, D]) -> codes [B, K]`.
       loss: `(parameters, statistics, data [B, D], penalty) -> (losses [B], codes [B, K], new
         statistics)`.
@@ -101,16 +101,16 @@ class SparseAutoencoder:
 
 
 class AutoencoderOptions(NamedTuple):
-    """What a user may choose of the sparse autoencoders; each takes what it needs.
+    """Options of the sparse autoencoders; each reads those that it needs.
 
     Attributes:
-      active: k of TopK and its kin.
-      auxiliary_active: dead latents that model their error.
+      active: k of TopK, BatchTopK and Matryoshka.
+      auxiliary_active: number of dead latents that model the error.
       auxiliary_weight: of their loss.
       dead_after: steps after which a latent that has not been active is dead.
       bandwidth: of JumpReLU's pseudo-derivatives.
       initial_threshold: of JumpReLU.
-      target_active: k that JumpReLU is held to; zero for none.
+      target_active: number of non-zeros that JumpReLU's penalty aims at; zero for no target.
       prefixes: shares of the latents that Matryoshka's nested dictionaries have.
       axis_name: mesh axis over which a batch is spread in training.
     """
@@ -157,7 +157,7 @@ def sum_of_squares(error: Float[Array, "*B D"]) -> Float[Array, "*B"]:
 
 
 def biased_dictionary(num_features: int, num_latents: int) -> Generator:
-    """The generator of an autoencoder; it begins together with the encoder."""
+    """The generator of an autoencoder, with the same initial atoms as its encoder."""
 
     def init(key: Key[Array, ""]) -> tuple[Any, Any]:
         return initial_parameters(key, num_features, num_latents).generator, {}

@@ -39,8 +39,8 @@ def largest_of_batch(
 ) -> Float[Array, "B K"]:
     """The `count` largest of a whole batch where they are positive, zero elsewhere.
 
-    Values that equal the smallest of them are kept too. That one is found by bisection of its bits,
-    whose order is that of positive numbers: devices exchange counts alone, and find the same.
+    Ties with the smallest of them are kept too. The smallest is found by bisection of its bits,
+    which are ordered as positive numbers are: devices exchange counts only, and all find the same.
 
     Args:
       values: of a batch, or a device's share of it.
@@ -90,7 +90,7 @@ def batch_topk(
       auxiliary_weight: of their loss.
       dead_after: steps after which a latent that has not been active is dead.
       axis_name: mesh axis over which a batch is spread in training.
-      error: what the loss has in place of ||x - x_hat||^2.
+      error: replaces ||x - x_hat||^2 in the loss.
     """
     auxiliary_active = min(auxiliary_active, num_latents)
 
@@ -135,7 +135,7 @@ def batch_topk(
 def _averaged(
     threshold: Float[Array, ""], codes: Float[Array, "B K"], axis_name: str | None
 ) -> Float[Array, ""]:
-    """The threshold after a batch; the first batch decides where it starts."""
+    """The moving average after a batch; the first batch gives its initial value."""
     smallest = jnp.min(jnp.where(codes > 0, jax.lax.stop_gradient(codes), jnp.inf))
     if axis_name is not None:
         smallest = jax.lax.pmin(smallest, axis_name)

@@ -28,16 +28,17 @@ def auxiliary_loss(
     dictionary: Float[Array, "K D"],
     count: int,
 ) -> Float[Array, " B"]:
-    """What dead latents leave of the error: ||e - e_hat||^2, e_hat from `count` of them (AuxK).
+    """Squared error of the dead latents' reconstruction of the error: ||e - e_hat||^2 (AuxK).
 
-    Gao et al. 2024, appendix A.2. The error counts as given; zero where no latent is dead.
+    e_hat is made of the `count` largest dead latents (Gao et al. 2024, appendix A.2). The error e
+    has no gradient here; the loss is zero where no latent is dead.
 
     Args:
       error: e = x - x_hat.
       pre: pre-activations.
-      dead: which latents are.
-      dictionary: atoms.
-      count: of the largest pre-activations among the dead.
+      dead: whether each latent is dead.
+      dictionary: A.
+      count: number of dead latents that are used.
     """
     revived = keep_largest(jnp.where(dead, pre, -jnp.inf), count)
     left = sum_of_squares(jax.lax.stop_gradient(error) - revived @ dictionary)
@@ -58,7 +59,7 @@ def topk(
     Args:
       num_features: D.
       num_latents: K.
-      active: k; those of them that are negative become zero.
+      active: k; negative ones among them become zero.
       auxiliary_active: how many dead latents model the error.
       auxiliary_weight: of their loss.
       dead_after: steps after which a latent that has not been active is dead.

@@ -1,4 +1,4 @@
-"""What every network gives: pure functions of parameters, running statistics and data."""
+"""The interface of a network: pure functions of parameters, running statistics and data."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ NetworkStatistics = Any
 
 
 class DenseLayer(NamedTuple):
-    """A dense layer at work.
+    """A dense layer and its inputs.
 
     Attributes:
-      inputs: what it is given, a row a datum.
-      kernel: which its inputs are multiplied by.
+      inputs: the layer's inputs, one row a datum.
+      kernel: the matrix that multiplies the inputs.
     """
 
     inputs: Float[Array, "B I"]
@@ -28,7 +28,7 @@ class DenseLayer(NamedTuple):
 
 
 class LinearGenerativeModel(NamedTuple):
-    """What an encoder that explains data away must know: x = s A + noise, and the prior of s.
+    """The linear generative model, x = s A + noise with a prior of s, as some encoders read it.
 
     Attributes:
       dictionary: A, one atom a row.
@@ -79,7 +79,7 @@ class Generator(NamedTuple):
     Attributes:
       init: `key -> (parameters, statistics)`.
       apply: `(parameters, statistics, codes [..., K], training) -> (data [..., D], statistics)`;
-        training normalises by all the codes given and moves the statistics.
+        training normalises by the codes given and updates the statistics.
       loss_scale: its loss is so many times the mean squared error over the pixels.
       is_dictionary: whether its parameters are a matrix [K, D], and data are `codes @ matrix`.
     """

@@ -62,7 +62,7 @@ class Thresholded(Posterior):
         return code, log_ratio
 
     def _extra_scale(self, heads: Heads) -> Float[Array, "*B K"] | float:
-        """Factor of the noise before it is thresholded."""
+        """Factor of the noise before thresholding."""
         return jnp.exp(heads["log_scale"]) if self.estimator == "subgradient_published" else 1.0
 
     def _thresholded_noise(self, heads: Heads) -> Heads:
