@@ -1,4 +1,4 @@
-"""What happens to a batch on the device before a model takes it."""
+"""Preparation of a batch on the device: mirrored images, bytes to floats."""
 
 from collections.abc import Callable
 

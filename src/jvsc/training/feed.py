@@ -1,4 +1,4 @@
-"""How an epoch gets its data: from the device where they fit, else streamed by Grain."""
+"""The data of an epoch: kept on the device where they fit, else streamed by Grain."""
 
 import math
 import os
@@ -47,8 +47,8 @@ class Feed(NamedTuple):
       begin: states -> the metrics of an epoch of which no step is done, [S, steps].
       run_steps: (states, metrics, place of the first step in the epoch, how many) -> (states,
         metrics); both are donated. The steps of an epoch are run in order.
-      position: where in the data it is, for a checkpoint.
-      seek: goes on from such a position.
+      position: the place in the stream of data, for a checkpoint.
+      seek: continues from such a position.
     """
 
     num_steps: int

@@ -1,4 +1,4 @@
-"""The mesh of devices, and what lies where on it."""
+"""The mesh of devices, and how arrays are placed on it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ DATA_AXIS, LATENT_AXIS = "data", "latents"
 
 
 def make_mesh(latent_shards: int = 1) -> Mesh:
-    """All devices: a batch is spread over the rows of the mesh, the latents over its columns.
+    """Latents over `latent_shards` devices, the batch over the rest.
 
     Args:
       latent_shards: devices among which the latents are divided, neighbours of one process.
@@ -33,9 +33,9 @@ def make_mesh(latent_shards: int = 1) -> Mesh:
 
 
 def batch_axis(mesh: Mesh) -> str | None:
-    """The axis that a batch is spread over; None where one group has all of it.
+    """The mesh axis of the batch; None where it is not divided.
 
-    Then nothing is to be exchanged, and where that group divides the latents XLA refuses to.
+    Then devices exchange nothing, and where they divide the latents XLA would refuse to.
     """
     return DATA_AXIS if mesh.shape[DATA_AXIS] > 1 else None
 
@@ -60,7 +60,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def spread_latents(tree: Any, mesh: Mesh, num_latents: int) -> Any:
-    """States of S seeds on the mesh: what has an axis of latents divided along it, all else whole.
+    """States of S seeds on the mesh: arrays with an axis of latents are divided along it.
 
     Args:
       tree: a `TrainState` with a leading axis; each process gives the whole of it.

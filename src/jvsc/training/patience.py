@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Patience(NamedTuple):
-    """How long a loss has not fallen, by scikit-learn's rule (`SGDClassifier`'s `tol`).
+    """How long a loss has not decreased, by scikit-learn's rule (`SGDClassifier`'s `tol`).
 
     Attributes:
       best: the lowest finite loss so far; None before the first.

@@ -1,4 +1,4 @@
-"""Schedules: a step goes in, a number comes out."""
+"""Schedules: functions from the step to a number."""
 
 import jax.numpy as jnp
 import optax

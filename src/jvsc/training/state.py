@@ -1,4 +1,4 @@
-"""Everything that training carries from step to step, and how it begins."""
+"""The state of a training, and its initial value."""
 
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ def init_state(
 
 
 def initial_variables(key: Key[Array, ""], model: Model) -> tuple[Parameters, Statistics]:
-    """Parameters and statistics before the first step, float32 and the same with double precision.
+    """Initial parameters and statistics, float32 and the same with double precision.
 
     With JAX_ENABLE_X64 what is drawn without a type would be other numbers, in float64.
     """

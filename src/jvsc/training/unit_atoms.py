@@ -1,4 +1,4 @@
-"""Optimisers after whose steps the atoms of a dictionary have norm 1."""
+"""Optimisers that keep the atoms of a dictionary at norm 1."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import optax
 
 
 def with_unit_atoms(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """An optimiser after each of whose steps the atoms have norm 1 (Bricken et al. 2023).
+    """An optimiser that keeps the atoms at norm 1 after each step (Bricken et al. 2023).
 
-    The gradient's part along each atom, which the norm would undo, is taken off before the step.
+    The gradient's component along each atom, which normalising would undo, is removed first.
 
     Args:
-      inner: steps of all parameters, whose generator is a dictionary or has one by that name.
+      inner: the optimiser of all parameters; the generator's are a dictionary or have that key.
     """
 
     def update(gradient: Any, state: Any, parameters: Any = None) -> Any:
