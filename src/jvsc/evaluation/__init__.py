@@ -1,1 +1,1 @@
-"""What a trained model makes of data: codes, and measures of them by many draws."""
+"""Codes of data by a trained model, and measures of them by many draws."""

@@ -192,14 +192,14 @@ def _propagate(
 def _active(
     outputs: Float[Array, " M"], share: float
 ) -> tuple[Bool[Array, " m"], Int[Array, " m"]]:
-    """Which of a share of a layer's outputs are not zero, and their places: those come first."""
+    """The places of a share of a layer's outputs, non-zero ones first, and which are not zero."""
     count = min(len(outputs), ROUND * math.ceil(share * len(outputs) / ROUND))
     places = jnp.argsort(outputs <= 0)[:count]
     return outputs[places] > 0, places
 
 
 def _root(deviations: Float[Array, "R M"]) -> Float[Array, "_ M"]:
-    """At most as many rows as columns, with the same sums of products of columns up to rounding."""
+    """A matrix with the same Gram matrix of columns, of at most as many rows as columns."""
     num_draws, width = deviations.shape
     if num_draws <= width:
         return deviations

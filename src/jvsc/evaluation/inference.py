@@ -58,13 +58,13 @@ def in_chunks(
 
 
 class Inferred(NamedTuple):
-    """What a model makes of data, on the host.
+    """Codes and losses of data, on the host.
 
     Attributes:
       codes: [N, K].
       kl: of each datum's posterior, latent by latent, [N, K]; None without a posterior.
       squared_error: mean over the pixels, [N].
-      validation_loss: what each datum contributes to the loss a run is validated by, [N].
+      validation_loss: per-datum terms of the validation loss, [N].
     """
 
     codes: Float[np.ndarray, "N K"]
@@ -73,7 +73,7 @@ class Inferred(NamedTuple):
     validation_loss: Float[np.ndarray, " N"]
 
 
-# (parameters, statistics, data, key) -> what is inferred of all data
+# (parameters, statistics, data, key) -> codes and losses of all data
 Infer = Callable[[Parameters, Statistics, Shaped[np.ndarray, "N D"], Key[Array, ""]], Inferred]
 # (parameters, statistics, data, key, place of the first datum) -> what is inferred of some
 InferChunk = Callable[

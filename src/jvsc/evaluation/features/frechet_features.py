@@ -150,7 +150,7 @@ def _store(file: Path, classifier: Classifier) -> None:
 
 
 def _restore(file: Path, like: Any) -> Classifier | None:
-    """The classifier in a file; None if there is none, or it is damaged."""
+    """Reads a stored classifier; None if there is none, or it is damaged."""
     try:
         arrays = load_file(file)
         leaves, structure = jax.tree.flatten(like)
