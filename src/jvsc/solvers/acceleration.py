@@ -1,4 +1,4 @@
-"""What accelerated proximal methods share: their momentum, and data that stop on their own."""
+"""Parts of accelerated proximal methods: the momentum, and freezing data that are done."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def accelerate(momentum: Float[Array, " N"]) -> tuple[Float[Array, " N"], Float[
     """The momentum after t, and the weight of the extrapolation (Beck & Teboulle 2009, eq. 4.2).
 
     Args:
-      momentum: t >= 1 of each datum; 1 begins anew, with no extrapolation.
+      momentum: t >= 1 of each datum; 1 restarts without extrapolation.
 
     Returns:
       t' = (1 + sqrt(1 + 4 t^2)) / 2, and (t - 1) / t'.

@@ -171,7 +171,7 @@ def _converted(values: Any, dtype: Any, name: str) -> Array:
         rows = values.reshape(len(values) if values.ndim else 1, -1)
         sizes = np.abs(rows[np.isfinite(rows).all(axis=1)]).max(axis=1, initial=0)
         bounds = np.finfo(dtype)
-        wrong = sizes[(sizes > bounds.max) | ((sizes > 0) & (sizes < limits.tiny))]
+        wrong = sizes[(sizes > bounds.max) | ((sizes > 0) & (sizes < bounds.tiny))]
         if len(wrong):
             remedy = ", or set JAX_ENABLE_X64=1" if wider > 0 else ""
             raise UserError(

@@ -1,4 +1,4 @@
-"""The lasso for many data that share a dictionary, by whatever is fastest where they are."""
+"""The lasso for many data that share a dictionary, on a CPU (Numba)."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -239,7 +239,8 @@ def fastest_lasso(
     """The lasso by the fastest solver at hand: `lasso`, or `fista` where it cannot be.
 
     That is on an accelerator, where Numba is not installed, and of data of which only some entries
-    are `present`. The arguments are theirs, and so is the number of iterations unless one is given.
+    are `present`. Arguments are as for `fista`; `max_iterations` is the solver's own default unless
+    given.
     """
     solve = lasso if is_available() else fista
     if present is not None:
@@ -250,10 +251,9 @@ def fastest_lasso(
 
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """Within it each of Numba's threads takes products of matrices of its own.
+    """A context in which BLAS has one thread, since each of Numba's threads calls it.
 
-    The limit is the process's: a caller in another thread waits, lest the one that ends last leaves
-    it as it found it, limited.
+    The limit is the whole process's, so a caller in another thread waits until it is lifted.
     """
     with _one_at_a_time, _kernels().pools.limit(limits=1, user_api="blas"):
         yield
@@ -267,7 +267,7 @@ def is_available() -> bool:
 
 
 class _Kernels(NamedTuple):
-    """What of Numba and of BLAS is used."""
+    """The compiled functions, and the control of BLAS's threads."""
 
     solve_on_sets: Callable
     split_all: Callable

@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit: the atom that correlates most, and least squares, in turns."""
+"""Orthogonal matching pursuit: choose the atom that correlates most, then least squares."""
 
 from functools import partial
 from typing import Any

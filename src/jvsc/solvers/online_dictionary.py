@@ -30,7 +30,7 @@ UNUSED = 1e-6
 
 
 class DictionaryMoments(NamedTuple):
-    """What is known of all batches so far, weighed down as they grow old.
+    """Sums over all batches so far, in which old batches have less weight.
 
     Attributes:
       codes: sum of s s^T, [K, K].
@@ -44,7 +44,7 @@ class DictionaryMoments(NamedTuple):
 
     @classmethod
     def empty(cls, num_atoms: int, num_features: int) -> "DictionaryMoments":
-        """Before the first batch."""
+        """Moments before the first batch."""
         kind = np.float32
         return cls(
             np.zeros((num_atoms, num_atoms), kind), np.zeros((num_atoms, num_features), kind), 0
@@ -63,10 +63,11 @@ def online_step(
 ) -> tuple[Float[np.ndarray, "K D"], DictionaryMoments, Float[np.ndarray, "B K"]]:
     """One step of online dictionary learning (Mairal, Bach, Ponce & Sapiro 2010, algorithms 1, 2).
 
-    The atoms minimise the mean of 0.5 ||x - s A||^2 over all batches so far, each with its codes of
-    then, by one pass of block coordinate descent. An atom that no datum uses becomes the datum that
-    the codes explain worst. Entries that are not there count as the codes make them, which bounds
-    the error of the others from above and is equal to it at the dictionary before (Mairal 2013).
+    The atoms minimise the mean of 0.5 ||x - s A||^2 over all batches so far, each with the codes
+    that it had then, by one pass of block coordinate descent. An atom that no datum uses becomes
+    the datum that the codes explain worst. Missing entries count as the codes reconstruct them,
+    which bounds the error of the others from above, with equality at the dictionary before (Mairal
+    2013).
 
     Args:
       dictionary: A, atoms of norm 1.
@@ -230,5 +231,5 @@ def batches(random: np.random.Generator, num_data: int, batch_size: int) -> Iter
 
 
 def single_threaded_products() -> AbstractContextManager[None]:
-    """Within it BLAS has one thread: its waiting threads would take the cores from the solver's."""
+    """A context in which BLAS has one thread: its waiting threads would take the solver's cores."""
     return single_blas_thread() if is_available() else nullcontext()

@@ -1,4 +1,4 @@
-"""What the lasso's solvers are given, checked and put into one type, and what they give."""
+"""Arguments of the lasso's solvers, checked and converted to one type, and their result."""
 
 from typing import Any, NamedTuple
 
@@ -72,7 +72,7 @@ def as_real(values: Any, name: str) -> Any:
 
 
 def common_type(*arrays: Any) -> Any:
-    """What a problem is solved in: float64 where any array has it, else float32."""
+    """The type a problem is solved in: float64 where any array has it, else float32."""
     double = any(jnp.issubdtype(x.dtype, np.floating) and x.dtype.itemsize > 4 for x in arrays)
     return np.dtype(np.float64 if double else np.float32)
 

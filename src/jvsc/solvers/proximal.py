@@ -15,7 +15,7 @@ from jvsc.solvers.soft_threshold import soft_threshold
 
 
 class SparseCodes(NamedTuple):
-    """Codes and how they were reached.
+    """Codes, objectives and iterations.
 
     Attributes:
       codes: [N, K].

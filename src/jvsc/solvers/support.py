@@ -1,4 +1,4 @@
-"""Better codes from given ones: least squares on their support, and moves that change it."""
+"""Improving given codes: least squares on their support, and steps that change the support."""
 
 from typing import NamedTuple
 
