@@ -91,7 +91,7 @@ def draw_nonzeros(loc, scale, hazard, threshold, largest, seed, starts, places, 
       seed: 64 bits.
       starts: [J + 1], where each draw's non-zeros start and the last one's end.
       places: their latents.
-      values: theirs.
+      values: values of the non-zeros.
     """
     starts[:] = 0
     up_to, guide = _sum_up(hazard)

@@ -44,7 +44,7 @@ class Maps(NamedTuple):
 
     Attributes:
       forward: by the features, the convolution.
-      adjoint: by the images, the transposed convolution; `size` is theirs.
+      adjoint: by the images, the transposed convolution; `size` is the images' height and width.
       of_kernel: by the kernel, of which only the shape is read.
     """
 
