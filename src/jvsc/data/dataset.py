@@ -1,4 +1,4 @@
-"""What every data source gives."""
+"""The result of every data source."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -132,7 +132,7 @@ def read_classes(file: Path, count: int) -> UInt8[np.ndarray, " N"]:
 
 
 def _idx_file(folder: Path, name: str) -> Path | None:
-    """The file of a name, in one of its spellings, gzipped or not; as torchvision lays it too."""
+    """The file of a name, in any spelling, gzipped or not, also in torchvision's folders."""
     places = [folder, folder / "raw", folder / "FashionMNIST" / "raw"]
     spellings = [name, name.replace("-idx", ".idx")]
     files = [place / f"{n}{end}" for place in places for n in spellings for end in ("", ".gz")]

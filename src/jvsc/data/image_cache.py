@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 
 class Recipe(NamedTuple):
-    """What a cache holds.
+    """Description of a cache of images.
 
     Attributes:
       name: begins the file's name; differs wherever `decode` does.
@@ -59,7 +59,7 @@ class Recipe(NamedTuple):
 
 
 class CachedImages(NamedTuple):
-    """A cache that has been opened.
+    """An opened cache.
 
     Attributes:
       pixels: read when they are asked for, [N, D].
@@ -76,8 +76,8 @@ def cached_images(recipe: Recipe, folder: Path, progress: Progress | None = None
     """Opens the cache of a recipe, built first if it is not there, or is damaged.
 
     Args:
-      recipe: what the cache holds; another recipe or another source has another file.
-      folder: where caches live; made if need be.
+      recipe: describes the cache; every recipe and source has a file of its own.
+      folder: folder of the caches; created if it is missing.
       progress: told how far a build is.
 
     Raises:
@@ -186,7 +186,7 @@ def write_pixels(out: BinaryIO, recipe: Recipe, progress: Progress | None) -> tu
 
 
 def remarks(splits: list[EncodedImages], caches: list[CachedImages]) -> str:
-    """What a reader should know of images left out and of the cache; often nothing."""
+    """Remarks on images that were left out and on a rebuilt cache, for the data's description."""
     corrupt = [name for cache in caches for name in cache.corrupt]
     absent = sum(split.absent for split in splits)
     parts = []

@@ -1,4 +1,4 @@
-"""How a model's data are made of the original ones."""
+"""The normalisation of data, and its inverse."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ FAR = 1 << 10
 
 
 class Normalisation(NamedTuple):
-    """How a model's data are made of the original ones: (x - mean) / scale.
+    """Normalisation of data: (x - mean) / scale.
 
     Attributes:
       mean: what is subtracted from each dimension, [D]; in float64 where it is far from zero, and
@@ -34,6 +34,6 @@ class Normalisation(NamedTuple):
 def normalisation_by(
     mean: Float[np.ndarray, " D"], scale: Float[np.ndarray, " D"]
 ) -> Normalisation:
-    """Float32, but for a mean in float64 that is far from zero in units of the scale."""
+    """A normalisation in float32; the mean in float64 where it is far from zero for its scale."""
     is_far = bool(np.any(np.abs(mean) > FAR * scale))
     return Normalisation(mean if is_far else mean.astype(np.float32), scale.astype(np.float32))

@@ -19,7 +19,7 @@ def user_path(path: str | os.PathLike[str], argument: str) -> Path:
       argument: what named it, for the error: an argument, or a setting such as "data.path".
 
     Raises:
-      UserError: if it is no path, or begins with a user that there is not.
+      UserError: if it is not a path, or begins with an unknown user's home.
     """
     try:
         written = Path(path)
@@ -27,7 +27,7 @@ def user_path(path: str | os.PathLike[str], argument: str) -> Path:
             raise TypeError
         return written.expanduser()
     except TypeError:
-        raise UserError(f"{setting}={path!r}: give a path") from None
+        raise UserError(f"{path!r}: give a path", argument) from None
     except RuntimeError:
         reason = f"{path}: there is no such user's home; write the path out"
         raise UserError(reason, argument) from None
@@ -67,7 +67,7 @@ def data_files(folder: Path, suffixes: Sequence[str], argument: str) -> list[Pat
 
 
 def what_lies(folder: Path) -> str:
-    """What a folder holds instead of what was looked for, as the end of a message."""
+    """What a folder holds instead of the expected files, as the end of a message."""
     try:
         names = in_natural_order(path.name for path in folder.iterdir())
     except OSError:
