@@ -1,1 +1,1 @@
-"""Whatever lives in a workdir: settings, training, checkpoints, evaluation, export, reports."""
+"""Everything that a workdir holds: settings, training, checkpoints, evaluation, export, reports."""

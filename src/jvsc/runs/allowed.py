@@ -1,4 +1,4 @@
-"""What a setting may be, in words: for `--help`, and for whoever gave something else."""
+"""The allowed values of a setting, in words, for help and for error messages."""
 
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -14,12 +14,12 @@ OR_NONE = ", or None"
 
 
 def allowed(field: FieldInfo) -> str:
-    """What a field may be, such as "a number > 0 and <= 1"; "" for any text."""
+    """The allowed values of a field, such as "a number > 0 and <= 1"; "" for any text."""
     return _allowed(field.annotation, field.metadata)
 
 
 def allowed_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> str:
-    """What may stand at a place such as ("data", "patch_size"), or ("seeds", 0) in a tuple."""
+    """The allowed values at a place such as ("data", "patch_size"), or ("seeds", 0) in a tuple."""
     annotation: Any = kind
     limits: list[Any] = []
     for part in place:

@@ -32,7 +32,7 @@ class Restored(NamedTuple):
       epoch: epochs done.
       state: after them.
       position: where the stream of data was.
-      patience: of each seed, in its order; empty where nothing waits for the loss to fall.
+      patience: early stopping's state of each seed, in order; empty without early stopping.
     """
 
     epoch: int
@@ -93,12 +93,12 @@ class Checkpoints:
     ) -> Restored | None:
         """The newest checkpoint that is whole, in the shapes, types and places of `like`.
 
-        A damaged one is told, put aside in `damaged/` unless the checkpoints are only read, and the
-        one before it taken.
+        A damaged one is reported, and moved into `damaged/` unless the checkpoints are only read;
+        then the one before it is tried.
 
         Args:
           like: a state, or its shapes and where they go.
-          tell: hears of damaged ones.
+          tell: is called with a message for each damaged one.
           required: whether one must be found where there are any.
 
         Returns:
@@ -180,7 +180,7 @@ def structure(state: TrainState) -> str:
 
 
 def digest(state: TrainState) -> str:
-    """A fingerprint of every number of a state, which reading it back must give again."""
+    """A fingerprint of every number of a state, to check that it is read as it was written."""
     sha256 = hashlib.sha256()
     for leaf in jax.tree.leaves(state):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -49,7 +49,7 @@ python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR]
 
 
 class Command(NamedTuple):
-    """What the command line asks for.
+    """A parsed command line.
 
     Attributes:
       mode: one of `MODES`, or "help".
@@ -83,7 +83,7 @@ def bundled_config(name: str) -> str:
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """Understands a command line.
+    """Parses a command line.
 
     Args:
       arguments: without the program's name.
@@ -123,7 +123,7 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def _model_command(values: flags.FlagValues, overrides: dict[str, Any]) -> Command:
-    """What is asked of a trained model: its settings are stored with it."""
+    """The command for a trained model, whose settings are stored with it."""
     needed = ("workdir", "output") if values.mode == "export" else ("workdir", "input", "output")
     for name in needed:
         if not values[name].value:
@@ -221,7 +221,7 @@ def _with_bundled_config(argument: str) -> str:
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:
-    """Says better than the flag library what is wrong with a config file's name or a key's."""
+    """Clearer errors than the flag library's for a wrong config file or key."""
     known = flatten(Config().model_dump())
     for argument in arguments:
         name, _, value = argument.lstrip("-").partition("=")

@@ -36,7 +36,7 @@ def find_divergence(
 ) -> dict[int, Any]:
     """Where the loss of each seed first was not a number or infinite.
 
-    The epoch's last step has no loss after it, so its parameters tell whether it went well.
+    No loss follows the epoch's last step, so the parameters after it are checked instead.
 
     Args:
       metrics: of each step of an epoch, [S, steps].

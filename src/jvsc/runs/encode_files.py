@@ -1,4 +1,4 @@
-"""Files of data to files of sparse codes, and back: in blocks, going on after a kill."""
+"""Encoding files of data into files of sparse codes, and back: in blocks, resumed after a kill."""
 
 import errno
 import hashlib
@@ -145,7 +145,7 @@ def decode_file(
 
 
 def _reserve(out: BinaryIO, size: int, target: Path) -> None:
-    """Takes the disk's space for `size` more bytes, where the file system can.
+    """Reserves disk space for `size` more bytes, where the file system can.
 
     Raises:
       UserError: if there is less.
@@ -235,7 +235,7 @@ def _member(path: Path, name: str) -> np.ndarray:
 
 
 def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
-    """Whether a finished block is there, and as it was written."""
+    """Whether a finished block exists and is intact."""
     try:
         return read_sparse(path).shape == shape
     except UserError:

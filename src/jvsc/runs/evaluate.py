@@ -26,7 +26,7 @@ from jvsc.training.state import TrainState
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
       report: what evaluation.json holds.
@@ -54,7 +54,7 @@ def evaluate_run(
       config: the run's settings.
       workdir: the run's.
       dataset: its data; loaded unless given.
-      console: told each measure's time; nothing by default.
+      console: where each measure's time is printed; nowhere by default.
 
     Raises:
       UserError: if the run has no checkpoint yet.
@@ -131,7 +131,7 @@ def by_name(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 def describe_run(
     config: Config, state: TrainState, dataset: Dataset, diverged: dict[int, Any]
 ) -> dict[str, Any]:
-    """What was trained, on what and how far: evaluation.json without its measures."""
+    """Description of the run and its data: evaluation.json without the measures."""
     constants = config.hyperparameters()
     return {
         "method": config.method,

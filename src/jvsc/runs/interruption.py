@@ -1,4 +1,4 @@
-"""SIGTERM, which clusters send before they take a machine away, and Ctrl-C: finish, keep, exit.
+"""SIGTERM, which clusters send before they take a machine away, and Ctrl-C: stop in good order.
 
 Python's own answer to Ctrl-C is an exception at any place. Raised within XLA's compiler it lives on
 in native code, which lets go of it when Python is gone already: a segmentation fault.
@@ -35,7 +35,7 @@ class Interruption:
 
 
 def name_of(number: int) -> str:
-    """What users call a signal."""
+    """The name of a signal, for messages."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
@@ -48,7 +48,7 @@ class Pace:
     steps: int = 1
 
     def learn(self, steps: int, seconds: float) -> None:
-        """Takes in how long some steps took."""
+        """Records how long some steps took."""
         if seconds > SEGMENT_SECONDS:
             self.steps = max(1, self.steps // 2)
         elif seconds < SEGMENT_SECONDS / 2 and steps == self.steps:
@@ -57,7 +57,7 @@ class Pace:
 
 @contextmanager
 def deferred_interruption() -> Iterator[Interruption]:
-    """Within it a first SIGTERM or Ctrl-C only sets `asked`; a second ends the process at once.
+    """A context in which a first SIGTERM or Ctrl-C only sets `asked`; a second ends the process.
 
     Outside the main thread, where signals cannot be caught, nothing changes.
     """
@@ -91,7 +91,7 @@ def deferred_interruption() -> Iterator[Interruption]:
 
 @contextmanager
 def immediate_interruption() -> Iterator[None]:
-    """Within it SIGTERM or Ctrl-C ends what is being done by an `InterruptedRunError`."""
+    """A context in which SIGTERM or Ctrl-C raises an `InterruptedRunError`."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame

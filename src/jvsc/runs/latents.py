@@ -1,4 +1,4 @@
-"""What each latent of a run stands for, found from its model, for the report's gallery."""
+"""What each latent of a run stands for, computed from its model, for the report's gallery."""
 
 import json
 import math
@@ -126,7 +126,7 @@ def most_often_used(codes: Float[np.ndarray, "N K"]) -> list[int]:
 def describe(
     number: int, codes: Float[np.ndarray, " N"], probabilities: Float[np.ndarray, " N"] | None
 ) -> dict[str, Any]:
-    """What the gallery says of a latent.
+    """The gallery's entry of a latent.
 
     Args:
       number: k.

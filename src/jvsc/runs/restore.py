@@ -47,7 +47,7 @@ def restore_state(
       config: the run's settings.
       workdir: the run's.
       num_features: D.
-      tell: hears of damaged checkpoints.
+      tell: is called with a message for each damaged checkpoint.
       reading: whether nothing in the workdir may change, not even for a damaged checkpoint.
 
     Raises:

@@ -86,7 +86,7 @@ def build_variational(
 
 
 def build_empirical_bayes(config: Config, axis_name: str | None) -> EmpiricalBayes:
-    """How noise and prior of method=inferred_threshold are found."""
+    """How noise and prior of method=inferred_threshold are learned."""
     until = config.noise.control_until
     return EmpiricalBayes(
         noise=config.noise.rule,
