@@ -1,4 +1,4 @@
-"""What goes wrong for a reason the user can mend."""
+"""Errors that the user can correct, and exit codes."""
 
 import os
 import signal

@@ -57,7 +57,7 @@ def print_table(console: Console, config: Config, evaluation: "Evaluation") -> N
 
 
 def execute(arguments: Sequence[str], console: Console) -> int:
-    """Does what a command line asks; returns the exit code.
+    """Executes a command line; returns the exit code.
 
     Raises:
       UserError: for a mistake in what was given.
@@ -95,7 +95,7 @@ def execute(arguments: Sequence[str], console: Console) -> int:
 
 
 def evaluate(config: Config, workdir: Path, dataset: Dataset | None, console: Console) -> int:
-    """Measures a run, draws it, and tells what came; its data are loaded unless given.
+    """Measures a run, draws its pictures and prints the result; data are loaded unless given.
 
     Raises:
       UserError: if the run has no checkpoint, or another process works on it.
