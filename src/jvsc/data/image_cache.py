@@ -115,9 +115,10 @@ def open_cache(file: Path, recipe: Recipe) -> CachedImages | None:
             # CelebA's 1.8 GB take about a second, once the operating system holds them.
             while part := opened.read(READ_BYTES):
                 crc = zlib.crc32(part, crc)
-        if crc != record["crc"] or shape != (recipe.num_images, recipe.dimension):
+        expected = (recipe.num_images, recipe.dimension)
+        if crc != record["crc"] or shape != expected:
             return None
-        pixels = Rows([StoredRows(file, dtype, offset, shape)])
+        pixels = Rows([StoredRows(file, dtype, offset, expected)])
         return CachedImages(pixels, record["corrupt"], repaired=False)
     except Exception:  # damaged files make their readers raise almost anything
         return None

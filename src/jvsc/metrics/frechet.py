@@ -57,7 +57,7 @@ def frechet_distance(a: Float[np.ndarray, "N F"], b: Float[np.ndarray, "M F"]) -
       up to rounding.
 
     Raises:
-      UserError: for features of two widths, or fewer than two of a sample, or such as are not finite.
+      UserError: for features of two widths, or fewer than two of a sample, or not finite.
     """
     return frechet_distance_of_moments(moments(a), moments(b))
 

@@ -185,7 +185,8 @@ def _without_none(arguments: Sequence[str]) -> tuple[list[str], set[str]]:
     The flag library reads a number where a config file has one. Of a key that is given several
     times the last one counts.
     """
-    last = dict(argument.lstrip("-").partition("=")[::2] for argument in arguments)
+    pairs = (argument.lstrip("-").partition("=") for argument in arguments)
+    last = {name: value for name, _, value in pairs}
     fields = {name: tuple(name.removeprefix("config.").split(".")) for name in last}
     optional = {name for name in fields if allowed_at(Config, fields[name]).endswith(OR_NONE)}
     rest = [
