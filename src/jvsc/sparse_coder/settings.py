@@ -19,7 +19,7 @@ from jvsc.runs.needs import FLOAT
 ENCODER_RATE, DICTIONARY_RATE = 1e-3, 3e-3
 # Of method="inferred_threshold": of its dictionary, and of encoders by name. With the unrolled one
 # fewer steps are longer, up to a factor: as the square root of how many fewer they are than usual.
-EXPLAINING_RATE, LARGEST_FACTOR = 1e-2, 3.0
+EXPLAINING_RATE, LARGEST_FACTOR = 1e-2, 2.0
 EXPLAINING_RATES = {"mlp": 1e-3, "linear": 1e-2, "unrolled": 1e-2, "message_passing": 1e-2}
 # Scale of the prior's slab for dense layers, in that of the other encoders at the start.
 NARROW = 0.04

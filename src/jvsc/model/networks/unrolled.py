@@ -107,9 +107,9 @@ def unrolled_encoder(
         limit = jnp.linalg.norm(data, axis=1, keepdims=True)
 
         def step(state: _State, numbers: dict[str, Array]) -> tuple[_State, None]:
-            correlation = correlate(state.code, numbers.get("correction"))
+            shortened, correlation = correlate(state.code, numbers.get("correction"))
             observed = numbers["step_size"] * checkpoint_name(correlation, CORRELATION)
-            observed += state.code + numbers["momentum"] * (state.code - state.before)
+            observed += shortened + numbers["momentum"] * (shortened - state.before)
             # No latent of a unit-norm atom needs more; steps that are too long would diverge.
             observed = jnp.clip(observed, -limit, limit)
             channel = generative.noise_variance + state.uncertain / num_features
@@ -120,7 +120,7 @@ def unrolled_encoder(
             code = active * loc
             square = active * (variance + loc**2)
             uncertain = jnp.sum(square - code**2, axis=1, keepdims=True)
-            return _State(code, state.code, uncertain, observed, channel), None
+            return _State(code, shortened, uncertain, observed, channel), None
 
         dtype = jnp.result_type(data, generative.dictionary, parameters["step_size"])
         zeros = jnp.zeros((data.shape[0], num_latents), dtype)
@@ -156,8 +156,14 @@ def _residual_correlation(
     data: Float[Array, "B D"],
     dictionary: Float[Array, "K D"],
     present: Bool[Array, "B D"] | None,
-) -> Callable[[Float[Array, "B K"], Float[Array, "D K"] | None], Float[Array, "B K"]]:
-    """`(codes, W^T) -> (x - s A) (A + W)^T`, by the Gram matrix where that is less work.
+) -> Callable[
+    [Float[Array, "B K"], Float[Array, "D K"] | None],
+    tuple[Float[Array, "B K"], Float[Array, "B K"]],
+]:
+    """`(codes, W^T) -> (s, (x - s A) (A + W)^T)`, by the Gram matrix where that is less work.
+
+    The codes are shortened to s where they leave more of a datum than no code would, so that steps
+    along atoms that many latents share cannot diverge.
 
     Args:
       data: x.
@@ -169,17 +175,36 @@ def _residual_correlation(
     by_gram = present is None and num_latents <= 2 * num_features
     gram = dictionary @ dictionary.T if by_gram else None
 
-    def residual(codes: Float[Array, "B K"]) -> Float[Array, "B D"]:
-        left = data - codes @ dictionary
-        return left if present is None else jnp.where(present, left, 0.0)
-
     def correlate(
         codes: Float[Array, "B K"], correction: Float[Array, "D K"] | None
-    ) -> Float[Array, "B K"]:
-        if correction is not None:
-            return residual(codes) @ (dictionary.T + correction)
-        if gram is not None:
-            return correlation - codes @ gram
-        return residual(codes) @ dictionary.T
+    ) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
+        if correction is None and gram is not None:
+            image = codes @ gram
+            share = _share_that_explains(codes * correlation, codes * image)
+            return share * codes, correlation - share * image
+        image = codes @ dictionary
+        if present is not None:
+            image = jnp.where(present, image, 0.0)
+        share = _share_that_explains(image * data, image**2)
+        atoms = dictionary.T if correction is None else dictionary.T + correction
+        left = data - share * image
+        if present is not None:
+            left = jnp.where(present, left, 0.0)
+        return share * codes, left @ atoms
 
     return correlate
+
+
+def _share_that_explains(
+    overlaps: Float[Array, "B K"], squares: Float[Array, "B K"]
+) -> Float[Array, "B 1"]:
+    """How far to shorten codes so that ||x - s A||^2 is at most ||x||^2, without a gradient.
+
+    Args:
+      overlaps: terms of <x, s A>, which are summed.
+      squares: terms of ||s A||^2, likewise.
+    """
+    overlap, square = (jnp.sum(terms, axis=1, keepdims=True) for terms in (overlaps, squares))
+    tiny = jnp.finfo(square.dtype).tiny
+    share = jnp.clip(2 * overlap / jnp.maximum(square, tiny), 0.0, 1.0)
+    return jax.lax.stop_gradient(jnp.where(square > 0, share, 1.0))
