@@ -31,7 +31,10 @@ def explained(filled, truth, hidden, mean):
     return 1 - np.sum(errors[0] ** 2) / np.sum(errors[1] ** 2)
 
 
-@EACH
+@pytest.mark.parametrize(
+    "method",
+    ["lasso", *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name != "lasso")],
+)
 def test_what_is_missing_is_filled_in(method, tmp_path):
     coder = fitted(method)
     np.testing.assert_allclose(coder.mean_, np.nanmean(HOLES, axis=0))
