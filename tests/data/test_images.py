@@ -101,7 +101,8 @@ def test_what_cannot_be_taken_is_named(folder, tmp_path):
 
 def of_folder(folder, cache, **given):
     data = {"name": "images", "path": str(folder), "cache_dir": str(cache)}
-    return make_config({"data": data | {"num_train": 5, "num_validation": 3} | given})
+    counts = {"num_train": 5, "num_validation": 3}
+    return make_config({"batch_size": 4, "data": data | counts | given})
 
 
 def test_a_folder_is_a_data_set_of_the_command(folder, tmp_path):
