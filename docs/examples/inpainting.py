@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_sample_image
-from sklearn.feature_extraction.image import extract_patches_2d, reconstruct_from_patches_2d
+from sklearn.feature_extraction.image import reconstruct_from_patches_2d
 
 from jvsc import SparseCoder
 from jvsc.runs.report.figures import draw_images
@@ -33,7 +33,7 @@ def main() -> None:
     missing = random.random(photograph.shape) < 0.5
     holes = np.where(missing, np.nan, photograph)
 
-    patches = extract_patches_2d(holes, PATCH).reshape(-1, PATCH[0] * PATCH[1])
+    patches = np.lib.stride_tricks.sliding_window_view(holes, PATCH).reshape(-1, np.prod(PATCH))
     chosen = random.permutation(len(patches))[: given.num_train]
     coder = SparseCoder(
         128, sparsity=0.05, allow_nan=True, max_iter=given.max_iter, random_state=0
