@@ -201,6 +201,8 @@ def test_help_lists_every_setting_with_its_default_and_what_it_is(columns, monke
         ("encoder.momentum=1.", "must be a number >= 0 and < 1"),
         ("sparsity=1.", "must be a number > 0 and < 1, or None"),
         ("seeds=(0,-1)", "must be a whole number >= 0 and < 2^63"),
+        (f"autoencoder.dead_after={10**30}", "must be a whole number > 0 and < 2^63"),
+        (f"annealing.warmup_begin={2**31}", "must be a whole number >= 0 and < 2147483648"),
     ],
 )
 def test_a_value_out_of_range_is_told_both_ends(setting, allowed):

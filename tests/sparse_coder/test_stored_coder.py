@@ -1,6 +1,7 @@
 """A saved estimator is the same one; damaged folders are one line."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -67,6 +68,11 @@ def test_nothing_is_overwritten_and_nothing_left_half(tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="there is there already; remove it or give another"):
         coder.save(tmp_path / "there")
+    with pytest.raises(UserError, match="cannot be written"):
+        coder.save(tmp_path / ("x" * 300))
+    for wrong in (None, "a\0b"):
+        with pytest.raises(UserError, match="give a path"):
+            coder.save(wrong)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         coder.save(tmp_path / "file" / "model")
@@ -109,6 +115,19 @@ DAMAGES = [
     lambda coder, arrays: change(coder, n_features_in_=-3),
     lambda coder, arrays: change(coder, n_features_in_=63),
     lambda coder, arrays: change(coder, scale_=0.0),
+    lambda coder, arrays: change(coder, _seed=2**70),
+    lambda coder, arrays: change(coder, sparsity=5.0),
+    lambda coder, arrays: change(coder, penalty_=-1.0),
+    lambda coder, arrays: change(coder, feature_names_in_=["one"]),
+    lambda coder, arrays: change(coder, parameters__method="topk", config__method="topk"),
+    lambda coder, arrays: (arrays.unlink(), os.mkfifo(arrays)),
+    lambda coder, arrays: save_file(
+        {
+            name: array * np.float32(np.nan) if "parameters/generator" in name else array
+            for name, array in load_file(arrays).items()
+        },
+        arrays,
+    ),
     lambda coder, arrays: change(coder, parameters__n_components=-1),
     lambda coder, arrays: change(coder, parameters__unknown=1),
     lambda coder, arrays: change(coder, config__method="nothing"),

@@ -47,10 +47,10 @@ def new_folder(folder: Path, argument: str = "output") -> Iterator[Path]:
     Raises:
       UserError: if the folder is there already, or cannot be made.
     """
-    if folder.exists():
-        raise UserError(f"{folder} is there already; remove it or give another", argument)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
+        if folder.exists():
+            raise UserError(f"{folder} is there already; remove it or give another", argument)
+        temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
         temporary.mkdir(parents=True)
     except OSError as error:
         reason = f"{folder} cannot be written ({error.strerror}); give another"

@@ -21,6 +21,8 @@ def _name(path: Any) -> str:
 
 def read_arrays(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """The metadata and the arrays of a safetensors file; a damaged one raises whatever it may."""
+    if not file.is_file():  # nobody may ever write into a pipe
+        raise ValueError("no regular file")
     with safe_open(file, "numpy") as opened:
         arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         return opened.metadata() or {}, arrays

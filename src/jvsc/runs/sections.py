@@ -22,6 +22,8 @@ class Section(BaseModel):
 
 # NumPy and JAX take no larger one.
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# Steps are counted in int32 on a device.
+Steps = Annotated[int, Field(ge=0, lt=2**31)]
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -154,11 +156,11 @@ class AnnealingConfig(Section):
 
     warmup_start: float = Field(default=0.1, ge=0, le=1)
     """Factor of the samples' noise at the start."""
-    warmup_begin: NonNegativeInt = 1500
+    warmup_begin: Steps = 1500
     """Step from which it grows."""
     warmup_increment: PositiveFloat = 2e-4
     """By which it grows a step."""
-    kl_warmup_steps: NonNegativeInt = 0
+    kl_warmup_steps: Steps = 0
     """Over which the KL weight grows."""
     kl_warmup_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the training over which it grows, where kl_warmup_steps is 0."""
@@ -178,7 +180,7 @@ class AutoencoderConfig(Section):
 
     penalty: PositiveFloat = 1.0
     """Lambda of relu_l1 and jump_relu."""
-    penalty_warmup_steps: NonNegativeInt = 0
+    penalty_warmup_steps: Steps = 0
     """Over which the penalty grows."""
     active: PositiveInt = 32
     """K of topk."""
@@ -186,7 +188,7 @@ class AutoencoderConfig(Section):
     """Dead latents that model topk's error."""
     auxiliary_weight: float = Field(default=1 / 32, ge=0)
     """Of their loss."""
-    dead_after: PositiveInt = 10_000_000
+    dead_after: int = Field(default=10_000_000, gt=0, lt=2**63)
     """Data after which a latent that was never active is dead."""
     bandwidth: PositiveFloat = 1e-3
     """Of jump_relu's pseudo-derivatives, for data of mean squared norm 1."""

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
@@ -19,6 +20,13 @@ from jvsc.sparse_coder.standardised_rows import Data
 from jvsc.sparse_coder.stored import load_coder, save_coder
 
 MatrixLike = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix
+
+
+def as_known_type(X: Any) -> Any:
+    """bfloat16 and other types that NumPy has from elsewhere as float32; all else as it is."""
+    kind = getattr(X, "dtype", None)
+    foreign = isinstance(kind, np.dtype) and kind.kind == "V" and jnp.issubdtype(kind, jnp.number)
+    return np.asarray(X).astype(np.float32) if foreign else X
 
 
 class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -112,7 +120,7 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "ensure_all_finite": "allow-nan" if self.allow_nan else True,
         }
         try:
-            return validate_data(self, X, reset=reset, **kinds, **limits)
+            return validate_data(self, as_known_type(X), reset=reset, **kinds, **limits)
         except ValueError as error:
             if "contains NaN" not in str(error):
                 raise

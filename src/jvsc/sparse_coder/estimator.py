@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from jvsc.errors import UserError
 from jvsc.model.methods import METHODS, VariationalMethod
-from jvsc.sparse_coder.base import MatrixLike
+from jvsc.sparse_coder.base import MatrixLike, as_known_type
 from jvsc.sparse_coder.coder import make_coder, unpacked
 from jvsc.sparse_coder.coding import components_of
 from jvsc.sparse_coder.fitting import (
@@ -265,6 +265,7 @@ class SparseCoder(LearningCoder):
                 self.n_iter_, self.loss_curve_ = 0, []
                 state = self._begun(coder, None, settings.n_components, data.shape[1])
             else:
+                self._check_unchanged(coder)
                 state = unpacked(self._after_more(plan, data))
             if self._moments is not None:
                 _, self.mean_, _, self.scale_ = self._moments
@@ -351,7 +352,7 @@ class SparseCoder(LearningCoder):
         """
         check_is_fitted(self)
         kinds: Any = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
-        codes = check_array(X, **kinds)
+        codes = check_array(as_known_type(X), **kinds)
         if codes.shape[1] != len(self.components_):
             raise ValueError(
                 f"codes have {codes.shape[1]} columns, but SparseCoder has "
@@ -368,7 +369,8 @@ class SparseCoder(LearningCoder):
           y: ignored.
 
         Returns:
-          1 - sum (x - x_hat)^2 / sum (x - mean_)^2 over all entries but NaN; 1 is perfect.
+          1 - sum (x - x_hat)^2 / sum (x - mean_)^2 over all entries but NaN; 1 is perfect. Of data
+          that do not differ from `mean_` but by rounding, 1 if the codes give them exactly, else 0.
         """
         data = self._check_fitted(X)
         what = self._learned()
@@ -376,4 +378,6 @@ class SparseCoder(LearningCoder):
         for codes, rows in self._codes(data):
             error += float(np.nansum(what.residual(rows, codes) ** 2, dtype=np.float64))
             total += float(np.nansum(rows**2, dtype=np.float64))
-        return 1 - error / total if total else float(error == 0)
+        rounding = np.finfo(np.float64).eps * np.abs(self.mean_) / self.scale_
+        varies = total > data.shape[0] * float(np.sum(rounding**2))
+        return 1 - error / total if varies else float(error == 0)

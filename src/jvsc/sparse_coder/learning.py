@@ -26,6 +26,9 @@ from jvsc.sparse_coder.settings import Plan
 from jvsc.sparse_coder.standardised_rows import Data, Moments, StandardisedRows, moments
 from jvsc.training.state import TrainState
 
+# A share of the rows so far, whose units what they taught does not keep to.
+FEW = 0.1
+
 
 class LearningCoder(CoderBase):
     """The fit's parts; `SparseCoder` puts them together."""
@@ -78,6 +81,17 @@ class LearningCoder(CoderBase):
             raise UserError(f"dict_init has {len(initial)} atoms, but n_components is {count}")
         return with_atoms(state, initial, keep_norms=True)
 
+    def _check_unchanged(self, coder: Coder) -> None:
+        """Refuses parameters of another model than the one that was learned."""
+        wanted = jax.eval_shape(coder.init, jax.random.key(0)[None])
+        wanted = wanted._replace(key=jax.eval_shape(jax.random.key_data, wanted.key))
+        shapes = [jax.tree.map(lambda leaf: leaf.shape, state) for state in (wanted, self._state)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                "method, n_components or encoder have changed since this was fitted; use fit, or "
+                "set them back"
+            )
+
     def _after_more(self, plan: Plan, data: Data) -> TrainState:
         """The state, in the units of all data so far."""
         before = self._moments
@@ -88,8 +102,10 @@ class LearningCoder(CoderBase):
             return self._state
         if plan.learns_online:
             return rescaled_online(self._state, before.scale / now.scale)
-        shift = (before.mean - now.mean) / now.scale
-        return rescaled(plan, self._state, before.scale / now.scale, shift)
+        # The scale of few rows was chance, and so are atoms of its size.
+        if before.counts.sum() < FEW * now.counts.sum():
+            return self._state
+        return rescaled(plan, self._state, before.scale / now.scale)
 
     def _rows(self, data: Data) -> StandardisedRows:
         return StandardisedRows(data, self.mean_, self.scale_)

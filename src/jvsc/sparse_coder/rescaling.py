@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from jvsc.model.empirical_bayes import NOISE
 from jvsc.model.methods import AutoencoderMethod, SolverMethod, VariationalMethod
@@ -15,41 +14,38 @@ from jvsc.sparse_coder.settings import Plan
 from jvsc.training.state import TrainState
 
 
-def rescaled(
-    plan: Plan, state: TrainState, ratio: float, shift: Float[np.ndarray, " D"]
-) -> TrainState:
-    """A packed state for data x' = ratio x + shift, in place of x.
+def rescaled(plan: Plan, state: TrainState, ratio: float) -> TrainState:
+    """A packed state for centred data x' = ratio x, in place of x.
 
     Dictionaries of free norm become `ratio` times as large, and their codes stay; where atoms have
-    norm 1 it is the codes that do, and what they are compared with. A shift is taken off in what
-    has an offset for it; encoders that read the dictionary have none, and take the data as they
-    come. The optimiser's averages stay: Adam's steps do not depend on such a factor.
+    norm 1 it is the codes that do, and what they are compared with. What was learned about the
+    mean stays with it where that moves: a mean of few rows is far off, and an offset that kept to
+    it would take thousands of steps to come back. The optimiser's averages stay: Adam's steps do
+    not depend on such a factor.
 
     Args:
       plan: what is trained.
       state: with a leading axis of one.
       ratio: the old scale over the new one.
-      shift: the old mean less the new one, over the new scale.
     """
     method, log_ratio = plan.config.family, math.log(ratio)
     encoder, generator = state.parameters
     statistics = state.statistics
-    shift = shift.astype(np.float32)
     if isinstance(method, AutoencoderMethod):
         encoder = encoder | {"bias": encoder["bias"] * ratio}
         if "log_threshold" in encoder:
             encoder |= {"log_threshold": encoder["log_threshold"] + log_ratio}
-        generator = generator | {"bias": generator["bias"] * ratio + shift}
+        generator = generator | {"bias": generator["bias"] * ratio}
         statistics = _autoencoder_statistics(statistics, ratio)
     elif isinstance(method, VariationalMethod) and method.finds_prior:
-        encoder = _on_other_inputs(plan, encoder, ratio, shift, codes=ratio)
+        encoder = _on_other_inputs(plan, encoder, ratio, codes=ratio)
         prior = statistics.prior | {
             NOISE: statistics.prior[NOISE] + 2 * log_ratio,
             PRIOR_LOG_SCALE: statistics.prior[PRIOR_LOG_SCALE] + log_ratio,
         }
         statistics = statistics._replace(prior=prior)
     else:
-        encoder = _on_other_inputs(plan, encoder, ratio, shift)
+        encoder = _on_other_inputs(plan, encoder, ratio)
         if not plan.config.generator.unit_norm:
             generator = generator * np.float32(ratio)
     if isinstance(method, SolverMethod):
@@ -69,16 +65,15 @@ def _autoencoder_statistics(statistics: Statistics, ratio: float) -> Statistics:
     return statistics._replace(encoder=numbers)
 
 
-def _on_other_inputs(
-    plan: Plan, encoder: Any, ratio: float, shift: Float[np.ndarray, " D"], codes: float = 1.0
-) -> Any:
+def _on_other_inputs(plan: Plan, encoder: Any, ratio: float, codes: float = 1.0) -> Any:
     """An encoder of the other data, whose codes are `codes` times as large."""
     if plan.config.encoder.name == "unrolled":
         # Steps of inference in units of noise and prior change with those.
         return encoder if codes != 1 else _shorter_steps(encoder, ratio)
     if plan.config.encoder.name == "mlp" and "hidden_0" in encoder:
         first = encoder["hidden_0"]["Dense_0"]
-        encoder = encoder | {"hidden_0": {"Dense_0": _affine(first, ratio, shift)}}
+        scaled = first | {"kernel": first["kernel"] / ratio}
+        encoder = encoder | {"hidden_0": {"Dense_0": scaled}}
         if codes != 1:
             encoder |= {
                 "loc": {"Dense_0": {k: v * codes for k, v in encoder["loc"]["Dense_0"].items()}},
@@ -88,10 +83,7 @@ def _on_other_inputs(
     if plan.config.encoder.name != "linear":
         return encoder
     changed = dict(encoder)
-    for name in [name for name in encoder if name.endswith("_kernel")]:
-        offset = name.replace("_kernel", "_offset")
-        layer = _affine({"kernel": encoder[name], "bias": encoder[offset]}, ratio, shift)
-        changed |= {name: layer["kernel"], offset: layer["bias"]}
+    changed |= {name: encoder[name] / ratio for name in encoder if name.endswith("_kernel")}
     if codes != 1:
         changed |= {name: changed[name] * codes for name in ("loc_kernel", "loc_offset")} | {
             "gate_size_slope": changed["gate_size_slope"] / codes,
@@ -102,12 +94,6 @@ def _on_other_inputs(
 
 def _shorter_steps(encoder: Any, ratio: float) -> Any:
     return encoder | {"step_size": encoder["step_size"] / ratio**2}
-
-
-def _affine(layer: Any, ratio: float, shift: Float[np.ndarray, " D"]) -> Any:
-    """A layer's output of x, from ratio x + shift."""
-    kernel = layer["kernel"] / ratio
-    return {"kernel": kernel, "bias": layer["bias"] - shift @ kernel}
 
 
 def _louder(layer: Any, codes: float) -> Any:

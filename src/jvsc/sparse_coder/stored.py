@@ -45,15 +45,15 @@ class _Stored(TypedDict):
     jvsc: str
     parameters: dict[str, Any]
     config: dict[str, Any]
-    sparsity: float | None
+    sparsity: Annotated[float, pydantic.Field(gt=0, lt=1)] | None
     learns_scale: bool
     scale_: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
     n_iter_: pydantic.NonNegativeInt
     n_steps_: pydantic.NonNegativeInt
     n_features_in_: pydantic.PositiveInt
     loss_curve_: list[float]
-    _seed: int
-    penalty_: NotRequired[float]
+    _seed: Annotated[int, pydantic.Field(ge=0, lt=2**31)]
+    penalty_: NotRequired[pydantic.PositiveFloat]
     feature_names_in_: NotRequired[list[str]]
 
 
@@ -121,8 +121,13 @@ def load_coder(kind: Any, folder: Path) -> Any:
         coder: Any = kind(**record["parameters"], **given)
         coder._settings()
         keeps = coder.dictionary is not None
+        config = make_config(record["config"])
+        if record["sparsity"] is None and not getattr(config.family, "finds_prior", False):
+            raise UserError(f"sparsity: {config.method} needs a share")
+        if len(record.get("feature_names_in_", [])) not in (0, record["n_features_in_"]):
+            raise UserError("feature_names_in_: not as many as features")
         plan = Plan(
-            make_config(record["config"]),
+            config,
             record["sparsity"],
             keeps,
             coder.positive_code,
@@ -148,11 +153,15 @@ def load_coder(kind: Any, folder: Path) -> Any:
         setattr(coder, name, record[name])
     if "feature_names_in_" in record:
         coder.feature_names_in_ = np.asarray(record["feature_names_in_"], dtype=object)
+    state = found["state"]
+    for name, leaf in name_leaves((state.parameters, state.statistics)).items():
+        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+            raise UserError(f"{arrays_file}: {name} holds NaN or infinity; {REMEDY}")
     coder._moments = None
     if record["learns_scale"]:
         beside = {name: found[name] for name in MOMENTS}
         coder._moments = Moments(mean=coder.mean_, scale=coder.scale_, **beside)
-    coder._plan, coder._state = plan, found["state"]
+    coder._plan, coder._state = plan, state
     return coder
 
 

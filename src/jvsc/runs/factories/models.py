@@ -129,7 +129,8 @@ def build_autoencoder(
         active=settings.active,
         auxiliary_active=settings.auxiliary_active,
         auxiliary_weight=settings.auxiliary_weight,
-        dead_after=max(1, settings.dead_after // config.batch_size),
+        # Steps, which a device counts in int32.
+        dead_after=min(max(1, settings.dead_after // config.batch_size), 2**31 - 1),
         bandwidth=settings.bandwidth,
         initial_threshold=settings.initial_threshold,
         target_active=settings.target_active,
