@@ -70,9 +70,8 @@ def test_nothing_is_overwritten_and_nothing_left_half(tmp_path, monkeypatch):
         coder.save(tmp_path / "there")
     with pytest.raises(UserError, match="cannot be written"):
         coder.save(tmp_path / ("x" * 300))
-    for wrong in (None, "a\0b"):
-        with pytest.raises(UserError, match="give a path"):
-            coder.save(wrong)
+    with pytest.raises(UserError, match="give a path"):
+        coder.save("a\0b")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         coder.save(tmp_path / "file" / "model")

@@ -378,6 +378,7 @@ class SparseCoder(LearningCoder):
         for codes, rows in self._codes(data):
             error += float(np.nansum(what.residual(rows, codes) ** 2, dtype=np.float64))
             total += float(np.nansum(rows**2, dtype=np.float64))
-        rounding = np.finfo(np.float64).eps * np.abs(self.mean_) / self.scale_
+        # A mean of many numbers is off by some tens of roundings.
+        rounding = 1e3 * np.finfo(np.float64).eps * np.abs(self.mean_) / self.scale_
         varies = total > data.shape[0] * float(np.sum(rounding**2))
         return 1 - error / total if varies else float(error == 0)
