@@ -108,6 +108,18 @@ def test_the_score_of_constant_data_counts_no_rounding(method):
     assert coder.score(data + 1e-3 * NORMAL[:300, :8]) < 1
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.ma.array(NORMAL, mask=NORMAL > 2), "X has masked values"),
+        (np.zeros((300, 16), "m8[s]"), "X is of type timedelta64"),
+    ],
+)
+def test_masked_values_and_time_spans_are_no_data(data, message):
+    with pytest.raises(UserError, match=message):
+        SparseCoder(24, max_iter=1).fit(data)
+
+
 def test_bfloat16_is_data():
     coder = SparseCoder(24, max_iter=1, random_state=0).fit(NORMAL)
     narrow = NORMAL.astype(jnp.bfloat16)

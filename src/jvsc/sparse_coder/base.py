@@ -23,8 +23,16 @@ MatrixLike = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix
 
 
 def as_known_type(X: Any) -> Any:
-    """bfloat16 and other types that NumPy has from elsewhere as float32; all else as it is."""
+    """bfloat16 and other types that NumPy has from elsewhere as float32; all else as it is.
+
+    Raises:
+      UserError: for masked values, which would be read, and for time spans, which pass for numbers.
+    """
     kind = getattr(X, "dtype", None)
+    if np.ma.is_masked(X):
+        raise UserError("X has masked values; fill them in, or leave such rows out")
+    if isinstance(kind, np.dtype) and kind.kind in "mM":
+        raise UserError(f"X is of type {kind}; give real numbers")
     foreign = isinstance(kind, np.dtype) and kind.kind == "V" and jnp.issubdtype(kind, jnp.number)
     return np.asarray(X).astype(np.float32) if foreign else X
 
