@@ -30,7 +30,7 @@ def as_known_type(X: Any) -> Any:
     """
     kind = getattr(X, "dtype", None)
     if np.ma.is_masked(X):
-        raise UserError("X has masked values; fill them in, or leave such rows out")
+        raise UserError("X has masked values; fill them in, or give NaN with allow_nan=True")
     if isinstance(kind, np.dtype) and kind.kind in "mM":
         raise UserError(f"X is of type {kind}; give real numbers")
     foreign = isinstance(kind, np.dtype) and kind.kind == "V" and jnp.issubdtype(kind, jnp.number)
