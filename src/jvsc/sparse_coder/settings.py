@@ -353,7 +353,7 @@ def batch_of(settings: CoderSettings, num_data: int, online: bool = False) -> in
       online: whether they are a part of the data, whose passes are few.
     """
     wanted = settings.batch_size or DEFAULT_BATCH
-    if settings.batch_size is None and not online:
+    if settings.batch_size is None and not online and settings.method != ONLINE:
         few = max(num_data // FEWEST_BATCHES, 1)
         wanted = min(wanted, 1 << (few.bit_length() - 1))
     wanted *= ONLINE_BATCHES if settings.method == ONLINE else 1
