@@ -86,3 +86,11 @@ def test_the_probability_is_the_sigmoid_of_the_evidence_with_its_gradient():
         jax.tree.leaves(slopes), jax.tree.leaves(expected_slopes), strict=True
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_prior_odds_may_differ_between_latents():
+    odds = jnp.float32([-3.0, 0.0, 2.0])
+    found, _, _ = spike_and_slab(jnp.ones((2, 3)), jnp.float32(0.5), jnp.float32(1.0), odds)
+    for place in range(3):
+        alone, _, _ = spike_and_slab(jnp.ones(1), jnp.float32(0.5), jnp.float32(1.0), odds[place])
+        np.testing.assert_allclose(found[:, place], alone[0], rtol=1e-6)

@@ -19,7 +19,7 @@ def sparse_data(num_data=20_000, num_atoms=128, num_features=64):
 
 
 def test_dense_layers_open_their_gates():
-    # With a wide prior, whose share the data decide, all of them closed on natural images.
+    # With a wide prior, whose share the data decide, all of them closed: R2 was 0.
     data = sparse_data()
     coder = SparseCoder(128, sparsity=0.05, encoder="mlp", random_state=0).fit(data)
     assert coder.score(data) > 0.6

@@ -99,7 +99,8 @@ class EmpiricalBayes:
             lowest = math.log(SMALLEST_NOISE * self.noise_variance)
             new[NOISE] = jnp.maximum(numbers[NOISE] + jnp.where(rests, 0.0, change), lowest)
         if self.learns_scale:
-            size = jnp.log(means["size"]) - jnp.log(means["probability"])
+            tiny = jnp.finfo(jnp.float32).tiny  # where no latent has any probability
+            size = jnp.log(means["size"] + tiny) - jnp.log(means["probability"] + tiny)
             new[PRIOR_LOG_SCALE] = _average(numbers[PRIOR_LOG_SCALE], size)
         if self.learns_sparsity:
             share = jnp.clip(means["probability"], SMALLEST_SHARE, 0.5)

@@ -1,14 +1,15 @@
 """Posterior of a latent that is observed with noise, under a spike-and-Laplacian prior.
 
 In units of the noise's deviation the observation's size is u, and r is the deviation over the
-prior's scale b0. Given that the latent is not zero it is for each sign a normal variable cut off at
-zero, with means u - r and -(u + r) and variance one, whose masses give the evidence. With w the
-share of the wrong sign and g = phi / Phi of both, mean and variance are
+prior's scale b0. Given that the latent is not zero, its size is for each sign a normal variable of
+variance one, cut off at zero, with means u - r and -(u + r) before the cut; the masses left give
+the evidence. With w the share of the wrong sign and 1 / g = Phi(u - r) / phi(u - r) + Phi(-u - r) /
+phi(u + r), mean and variance are
 
     m = u - r + 2 r w,    v = 1 + 4 r^2 w (1 - w) - 2 r g,
 
-and as log evidence is a cumulant's generating function in u, all derivatives are closed in u, r, w
-and g: training differentiates no exponential.
+and as log evidence is a cumulant generating function in u, all derivatives are closed in u, r, w
+and g: training differentiates no exponential. In float32 v is good to 1e-3 for r up to 10.
 """
 
 import math
@@ -74,7 +75,7 @@ def spike_and_slab(
     """
     deviation = jnp.sqrt(noise_variance)
     size, ratio = _standardised(observed, deviation, prior_scale)
-    log_odds = jnp.broadcast_to(prior_log_odds, ratio.shape)
+    log_odds = _with_axes(jnp.asarray(prior_log_odds), observed.ndim)
     probability, mean, variance = _probability_and_moments(size, ratio, log_odds)
     return probability, *_in_units(observed, deviation, mean, variance)
 
@@ -107,8 +108,12 @@ class _Masses(NamedTuple):
 def _standardised(observed: Array, deviation: Array, prior_scale: Array) -> tuple[Array, Array]:
     """U, and r with as many axes."""
     ratio = jnp.asarray(deviation / prior_scale)
-    missing = observed.ndim - ratio.ndim
-    return jnp.abs(observed) / deviation, ratio.reshape((1,) * missing + ratio.shape)
+    return jnp.abs(observed) / deviation, _with_axes(ratio, observed.ndim)
+
+
+def _with_axes(array: Array, count: int) -> Array:
+    """The array with axes of one in front, so many in all."""
+    return array.reshape((1,) * (count - array.ndim) + array.shape)
 
 
 def _in_units(
@@ -122,7 +127,7 @@ def _in_units(
 def _masses(size: Array, ratio: Array) -> _Masses:
     same = size - ratio
     above = same > 0
-    # Phi of each sign's mean, times exp(same^2 / 2) where that does not overflow.
+    # Phi / phi of each sign's mean, times exp(-exponent) / sqrt(2 pi): neither overflows.
     exponent = 0.5 * jnp.maximum(same, 0) ** 2
     density = jnp.exp(-exponent)
     tail = scaled_tail(jnp.abs(same))
@@ -153,8 +158,10 @@ class _Slopes(NamedTuple):
 
 
 def _slopes(size: Array, ratio: Array, masses: _Masses, mean: Array) -> _Slopes:
-    """What follows from w_u = w (u + r - m) - g, w_r = w (u + r + E|s|) - g, g_u = -g m, g_r = g
-    E|s|; those of log evidence and mean by u are m and v.
+    """Those of log evidence and mean by u are m and v, and the others follow from these.
+
+    E|s| = u - r - 2 u w + 2 g, w_u = w (u + r - m) - g, w_r = w (u + r + E|s|) - g, g_u = -g m and
+    g_r = g E|s|.
     """
     wrong, hazard = masses.wrong, masses.hazard
     mean_size = size - ratio - 2 * wrong * size + 2 * hazard

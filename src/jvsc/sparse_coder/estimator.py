@@ -81,7 +81,7 @@ class SparseCoder(LearningCoder):
         steps and no more than make about 3,000, and at most 200; "lasso" makes about 600 steps, in
         at most 100 passes.
       batch_size: data a step, "lasso" taking four of them at once; less where there are fewer. By
-        default 128, or as many as give a pass 20 steps.
+        default 128, or of few data, but for "lasso", as many as give a pass 20 steps, at least 16.
       encoder: the network that infers a posterior: "unrolled", steps of inference that read the
         dictionary; "mlp", dense layers; "linear", one of them; or, for "inferred_threshold",
         "message_passing", inference without parameters. None takes the method's usual one.

@@ -44,8 +44,8 @@ DEFAULT_STEPS, USUAL_PASSES, FEWEST_STEPS = 3000, 50, 1000
 MOST_PASSES = 200
 # Of online learning.
 ONLINE_STEPS, ONLINE_PASSES = 600, 100
-# Data of a step, unless they are less than so many steps of a pass.
-DEFAULT_BATCH, FEWEST_BATCHES = 128, 20
+# Data of a step, unless a pass has less than so many steps.
+DEFAULT_BATCH, SMALLEST_BATCH, FEWEST_BATCHES = 128, 16, 20
 # Share of non-zeros that a training begins with. While most latents are zero the straight-through
 # gradient, which reaches them all, would first drive the codes to many times the data.
 START_SHARE = 0.9
@@ -343,8 +343,9 @@ def check_memory(
 
 
 def batch_of(settings: CoderSettings, num_data: int, online: bool = False) -> int:
-    """Data of a step; for fewer data than a step takes the largest power of two.
+    """Data of a step, by default 128, or of few data at most a twentieth in powers of two.
 
+    The lasso takes four times as many. For fewer data than a step takes, the largest power of two.
     A remainder waits for its turn in the next epoch, and few sizes have to be compiled.
 
     Args:
@@ -354,7 +355,7 @@ def batch_of(settings: CoderSettings, num_data: int, online: bool = False) -> in
     """
     wanted = settings.batch_size or DEFAULT_BATCH
     if settings.batch_size is None and not online and settings.method != ONLINE:
-        few = max(num_data // FEWEST_BATCHES, 1)
+        few = max(num_data // FEWEST_BATCHES, SMALLEST_BATCH)
         wanted = min(wanted, 1 << (few.bit_length() - 1))
     wanted *= ONLINE_BATCHES if settings.method == ONLINE else 1
     return wanted if num_data >= wanted else 1 << (num_data.bit_length() - 1)

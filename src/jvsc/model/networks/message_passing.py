@@ -70,7 +70,7 @@ def message_passing_encoder(
                 observed, channel, prior_scale, generative.prior_log_odds
             )
             code = active * loc
-            variance = active * (slab + loc**2) - code**2
+            variance = active * (slab + (1 - active) * loc**2)
             uncertain = jnp.sum(variance, 1, keepdims=True) / channel
         log_odds, loc, slab = laplacian_slab(observed, channel, prior_scale)
         gate = log_odds + generative.prior_log_odds

@@ -21,14 +21,14 @@ from jvsc.model.thresholding import Heads
 
 # Where the learned numbers of each step begin.
 STEP_SIZE, MOMENTUM = 0.3, 0.3
-# NetworkParameters that have a value for each step.
 # The products of matrices, which the gradient keeps of each step; the rest is made again.
 CORRELATION = "correlation"
+# Parameters that have a value for each step.
 PER_STEP = ("step_size", "momentum", "log_variance_factor", "correction")
 
 
 class _State(NamedTuple):
-    """What goes from step to step: codes now and before, and what the last step observed."""
+    """From step to step: codes, those before as they were shortened, and what was observed."""
 
     code: Float[Array, "B K"]
     before: Float[Array, "B K"]
@@ -47,12 +47,13 @@ def unrolled_encoder(
     """Steps towards what explains the data, each followed by the prior's own shrinkage, learned.
 
     From s = 0 a step is u = s + t (x - s A) (A + W)^T + m (s - s'), with s' the step before, which
-    is taken as a noisy observation of the latents: its posterior under the prior
-    (`gaussian_channel.laplacian_slab`) gives the gate, the location and the next s = sigmoid(gate)
-    loc. The observation's variance is the noise's and what the other latents leave uncertain,
-    sum_k Var s_k / D, times a factor. The form is that of learned shrinkage with momentum (Gregor &
-    LeCun 2010); the shrinkage is the posterior mean, as in message passing (Donoho et al. 2009).
-    The dictionary is read, but not trained through the encoder.
+    is taken as a noisy observation of the latents: its posterior under the prior (see
+    `gaussian_channel`) gives the gate, the location and the next s = sigmoid(gate) loc, which is
+    first shortened where it leaves more of a datum than zeros would. The observation's variance is
+    the noise's and what the other latents leave uncertain, sum_k Var s_k / D, times a factor. The
+    form is that of learned shrinkage with momentum (Gregor & LeCun 2010); the shrinkage is the
+    posterior mean, as in message passing (Donoho et al. 2009). The dictionary is read, but not
+    trained through the encoder.
 
     Learned are t, m and the factor of the variance, one number for each step, and at the end a
     factor and an offset of the gate and a factor of the scale for each latent. With `corrects` they
@@ -118,8 +119,8 @@ def unrolled_encoder(
                 observed, channel, generative.prior_scale, generative.prior_log_odds
             )
             code = active * loc
-            square = active * (variance + loc**2)
-            uncertain = jnp.sum(square - code**2, axis=1, keepdims=True)
+            spread = active * (variance + (1 - active) * loc**2)
+            uncertain = jnp.sum(spread, axis=1, keepdims=True)
             return _State(code, shortened, uncertain, observed, channel), None
 
         dtype = jnp.result_type(data, generative.dictionary, parameters["step_size"])
@@ -162,8 +163,8 @@ def _residual_correlation(
 ]:
     """`(codes, W^T) -> (s, (x - s A) (A + W)^T)`, by the Gram matrix where that is less work.
 
-    The codes are shortened to s where they leave more of a datum than no code would, so that steps
-    along atoms that many latents share cannot diverge.
+    The codes are shortened to s where they leave more of a datum than zeros would, so that steps
+    along a direction that many atoms share do not grow. The last step's codes are not.
 
     Args:
       data: x.
@@ -198,7 +199,7 @@ def _residual_correlation(
 def _share_that_explains(
     overlaps: Float[Array, "B K"], squares: Float[Array, "B K"]
 ) -> Float[Array, "B 1"]:
-    """How far to shorten codes so that ||x - s A||^2 is at most ||x||^2, without a gradient.
+    """The largest a in [0, 1] with ||x - a s A||^2 <= ||x||^2, without a gradient.
 
     Args:
       overlaps: terms of <x, s A>, which are summed.
