@@ -88,7 +88,7 @@ def test_attributes_follow_the_images_past_a_corrupt_one(official, cache):  # no
     assert labels.names == ("Odd", "Never")
     assert not labels.exclusive
     for images, of in ((dataset.train, labels.train), (dataset.validation, labels.validation)):
-        numbers = np.rint(images[:, 0] / 10).astype(int)
+        numbers = np.rint(images[:][:, 0] / 10).astype(int)
         assert of[:, 0].tolist() == (numbers % 2 == 1).tolist()
         assert not of[:, 1].any()
 

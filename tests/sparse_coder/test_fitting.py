@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from jvsc import SparseCoder, UserError
 
 DIGITS = load_digits().data
-SMALL = {"n_components": 48, "n_samples": 5, "random_state": 0}
+SMALL = {"n_components": 48, "n_samples": 5, "batch_size": 128, "random_state": 0}
 
 
 def test_a_watched_fit_is_the_same_fit(capsys):

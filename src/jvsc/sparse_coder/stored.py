@@ -122,7 +122,8 @@ def load_coder(kind: Any, folder: Path) -> Any:
         coder._settings()
         keeps = coder.dictionary is not None
         config = make_config(record["config"])
-        if record["sparsity"] is None and not getattr(config.family, "finds_prior", False):
+        decides = coder.alpha is not None or getattr(config.family, "finds_prior", False)
+        if record["sparsity"] is None and not decides:
             raise UserError(f"sparsity: {config.method} needs a share")
         if len(record.get("feature_names_in_", [])) not in (0, record["n_features_in_"]):
             raise UserError("feature_names_in_: not as many as features")
