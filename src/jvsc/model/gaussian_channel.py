@@ -13,7 +13,6 @@ and g: training differentiates no exponential. In float32 v is good to 1e-3 for 
 """
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +54,7 @@ def laplacian_slab(
     """
     deviation = jnp.sqrt(noise_variance)
     size, ratio = _standardised(observed, deviation, prior_scale)
-    log_odds, mean, variance = _log_odds_and_moments(size, ratio)
+    log_odds, _, mean, variance = _evidence_and_moments(size, ratio)
     return log_odds, *_in_units(observed, deviation, mean, variance)
 
 
@@ -75,8 +74,8 @@ def spike_and_slab(
     """
     deviation = jnp.sqrt(noise_variance)
     size, ratio = _standardised(observed, deviation, prior_scale)
-    log_odds = _with_axes(jnp.asarray(prior_log_odds), observed.ndim)
-    probability, mean, variance = _probability_and_moments(size, ratio, log_odds)
+    _, spike_to_slab, mean, variance = _evidence_and_moments(size, ratio)
+    probability = 1 / (1 + spike_to_slab * jnp.exp(-jnp.asarray(prior_log_odds)))
     return probability, *_in_units(observed, deviation, mean, variance)
 
 
@@ -89,31 +88,11 @@ def scaled_tail(value: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return polynomial * inverse
 
 
-class _Masses(NamedTuple):
-    """Of a latent's two signs, in units of the noise's deviation.
-
-    Attributes:
-      log_odds: the log of p(c | s not zero) / p(c | s = 0).
-      evidence_ratio: p(c | s = 0) / p(c | s not zero).
-      wrong: w.
-      hazard: g.
-    """
-
-    log_odds: Array
-    evidence_ratio: Array
-    wrong: Array
-    hazard: Array
-
-
 def _standardised(observed: Array, deviation: Array, prior_scale: Array) -> tuple[Array, Array]:
-    """U, and r with as many axes."""
+    """U, and r with as many axes, in front of its own."""
     ratio = jnp.asarray(deviation / prior_scale)
-    return jnp.abs(observed) / deviation, _with_axes(ratio, observed.ndim)
-
-
-def _with_axes(array: Array, count: int) -> Array:
-    """The array with axes of one in front, so many in all."""
-    return array.reshape((1,) * (count - array.ndim) + array.shape)
+    missing = observed.ndim - ratio.ndim
+    return jnp.abs(observed) / deviation, ratio.reshape((1,) * missing + ratio.shape)
 
 
 def _in_units(
@@ -124,8 +103,9 @@ def _in_units(
     return jnp.sign(observed) * deviation * mean, variance
 
 
-def _masses(size: Array, ratio: Array) -> _Masses:
-    same = size - ratio
+def _posterior(size: Array, ratio: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """What `_evidence_and_moments` gives, and w and g, which its derivatives need."""
+    same, twice = size - ratio, 2 * ratio
     above = same > 0
     # Phi / phi of each sign's mean, times exp(-exponent) / sqrt(2 pi): neither overflows.
     exponent = 0.5 * jnp.maximum(same, 0) ** 2
@@ -134,90 +114,43 @@ def _masses(size: Array, ratio: Array) -> _Masses:
     mass_same = jnp.where(above, 1 - tail * density, tail)
     mass_other = scaled_tail(size + ratio) * density
     inverse = 1 / (mass_same + mass_other)
-    hazard = inverse * (1 / SQRT_2PI)
-    spike = 2 * hazard / ratio
-    return _Masses(
-        exponent - jnp.log(spike), spike * density, mass_other * inverse, hazard * density
-    )
+    spike = 2 * inverse / (SQRT_2PI * ratio)
+    wrong, hazard = mass_other * inverse, density * inverse * (1 / SQRT_2PI)
+    mean = same + twice * wrong
+    variance = 1 + twice * (twice * wrong * (1 - wrong) - hazard)
+    return exponent - jnp.log(spike), spike * density, mean, variance, wrong, hazard
 
 
-def _moments(size: Array, ratio: Array, masses: _Masses) -> tuple[Array, Array]:
-    """M and v."""
-    wrong, twice = masses.wrong, 2 * ratio
-    mean = size - ratio + twice * wrong
-    return mean, 1 + twice * (twice * wrong * (1 - wrong) - masses.hazard)
+@jax.custom_jvp
+def _evidence_and_moments(size: Array, ratio: Array) -> tuple[Array, Array, Array, Array]:
+    """Log of p(c | s not zero) / p(c | s = 0), that ratio's inverse, m and v; of u and r.
+
+    Whichever of the first two is not used is not computed in a compiled function.
+    """
+    return _posterior(size, ratio)[:4]
 
 
-class _Slopes(NamedTuple):
-    """Derivatives by u and by r."""
-
-    log_odds_by_ratio: Array
-    mean_by_ratio: Array
-    variance_by_size: Array
-    variance_by_ratio: Array
-
-
-def _slopes(size: Array, ratio: Array, masses: _Masses, mean: Array) -> _Slopes:
-    """Those of log evidence and mean by u are m and v, and the others follow from these.
+@_evidence_and_moments.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]):
+    """By u, log evidence and mean have the derivatives m and v; the others follow from these.
 
     E|s| = u - r - 2 u w + 2 g, w_u = w (u + r - m) - g, w_r = w (u + r + E|s|) - g, g_u = -g m and
     g_r = g E|s|.
     """
-    wrong, hazard = masses.wrong, masses.hazard
+    (size, ratio), (size_moves, ratio_moves) = primals, tangents
+    log_odds, spike_to_slab, mean, variance, wrong, hazard = _posterior(size, ratio)
     mean_size = size - ratio - 2 * wrong * size + 2 * hazard
     wrong_by_size = wrong * (size + ratio - mean) - hazard
     wrong_by_ratio = wrong * (size + ratio + mean_size) - hazard
     skewed = 4 * ratio**2 * (1 - 2 * wrong)
+    mean_by_ratio = 2 * wrong + 2 * ratio * wrong_by_ratio - 1
+    variance_by_size = skewed * wrong_by_size + 2 * ratio * hazard * mean
     variance_by_ratio = 8 * ratio * wrong * (1 - wrong) + skewed * wrong_by_ratio
-    return _Slopes(
-        1 / ratio - mean_size,
-        2 * wrong + 2 * ratio * wrong_by_ratio - 1,
-        skewed * wrong_by_size + 2 * ratio * hazard * mean,
-        variance_by_ratio - 2 * hazard - 2 * ratio * hazard * mean_size,
-    )
-
-
-@jax.custom_jvp
-def _log_odds_and_moments(size: Array, ratio: Array) -> tuple[Array, Array, Array]:
-    masses = _masses(size, ratio)
-    return masses.log_odds, *_moments(size, ratio, masses)
-
-
-@_log_odds_and_moments.defjvp
-def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]):
-    size, ratio = primals
-    size_moves, ratio_moves = tangents
-    masses = _masses(size, ratio)
-    mean, variance = _moments(size, ratio, masses)
-    slopes = _slopes(size, ratio, masses, mean)
-    return (masses.log_odds, mean, variance), (
-        mean * size_moves + slopes.log_odds_by_ratio * ratio_moves,
-        variance * size_moves + slopes.mean_by_ratio * ratio_moves,
-        slopes.variance_by_size * size_moves + slopes.variance_by_ratio * ratio_moves,
-    )
-
-
-@jax.custom_jvp
-def _probability_and_moments(
-    size: Array, ratio: Array, prior_log_odds: Array
-) -> tuple[Array, Array, Array]:
-    masses = _masses(size, ratio)
-    probability = 1 / (1 + masses.evidence_ratio * jnp.exp(-prior_log_odds))
-    return probability, *_moments(size, ratio, masses)
-
-
-@_probability_and_moments.defjvp
-def _(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]):
-    size, ratio, prior_log_odds = primals
-    size_moves, ratio_moves, odds_move = tangents
-    masses = _masses(size, ratio)
-    off = masses.evidence_ratio * jnp.exp(-prior_log_odds)
-    probability = 1 / (1 + off)
-    mean, variance = _moments(size, ratio, masses)
-    slopes = _slopes(size, ratio, masses, mean)
-    log_odds_move = mean * size_moves + slopes.log_odds_by_ratio * ratio_moves + odds_move
-    return (probability, mean, variance), (
-        probability * (1 - probability) * log_odds_move,
-        variance * size_moves + slopes.mean_by_ratio * ratio_moves,
-        slopes.variance_by_size * size_moves + slopes.variance_by_ratio * ratio_moves,
+    variance_by_ratio -= 2 * hazard * (1 + ratio * mean_size)
+    log_odds_move = mean * size_moves + (1 / ratio - mean_size) * ratio_moves
+    return (log_odds, spike_to_slab, mean, variance), (
+        log_odds_move,
+        -spike_to_slab * log_odds_move,
+        variance * size_moves + mean_by_ratio * ratio_moves,
+        variance_by_size * size_moves + variance_by_ratio * ratio_moves,
     )
