@@ -84,16 +84,18 @@ def online_step(
     # Brings in Numba.
     from jvsc.kernels.atoms import update_atoms
 
+    present = present_entries(data)
     solution = fastest_lasso(
         data,
         dictionary,
         penalty,
         positive=positive_codes,
         tolerance=TOLERANCE,
-        present=present_entries(data),
+        present=present,
     )
     codes = np.asarray(solution.codes)
-    data = np.where(np.isnan(data), codes @ dictionary, data)
+    if present is not None:
+        data = np.where(present, data, codes @ dictionary)
     count = moments.num_batches + 1
     kept = np.float32((1 - 1 / count) ** FORGETTING)
     moments = DictionaryMoments(

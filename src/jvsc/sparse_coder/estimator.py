@@ -122,16 +122,6 @@ class SparseCoder(LearningCoder):
     Source: Fallah & Rozell (2022), Variational Sparse Coding with Learned Thresholding.
     """
 
-    components_: np.ndarray
-    mean_: np.ndarray
-    intercept_: np.ndarray
-    scale_: float
-    n_iter_: int
-    loss_curve_: list[float]
-    n_steps_: int
-    n_features_in_: int
-    penalty_: float
-
     def __init__(
         self,
         n_components: int = 256,
@@ -257,7 +247,7 @@ class SparseCoder(LearningCoder):
             begins = not hasattr(self, "components_")
             data = self._check(X, reset=begins)
             count = data.shape[0]
-            batch = batch_of(settings, count, online=True)
+            batch = batch_of(settings, count, in_parts=True)
             plan = make_plan(settings, data.shape[1], batch)
             coder = make_coder(plan, data.shape[1])
             if begins:

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from jvsc.model.empirical_bayes import NOISE
-from jvsc.model.methods import AutoencoderMethod, SolverMethod, VariationalMethod
+from jvsc.model.methods import AutoencoderMethod, SolverMethod
 from jvsc.model.parameters import Statistics
 from jvsc.model.posteriors.inferred_threshold import PRIOR_LOG_SCALE
-from jvsc.sparse_coder.settings import Plan
+from jvsc.sparse_coder.settings import Plan, finds_prior
 from jvsc.training.state import TrainState
 
 
@@ -37,7 +37,7 @@ def rescaled(plan: Plan, state: TrainState, ratio: float) -> TrainState:
             encoder |= {"log_threshold": encoder["log_threshold"] + log_ratio}
         generator = generator | {"bias": generator["bias"] * ratio}
         statistics = _autoencoder_statistics(statistics, ratio)
-    elif isinstance(method, VariationalMethod) and method.finds_prior:
+    elif finds_prior(method):
         encoder = _on_other_inputs(plan, encoder, ratio, codes=ratio)
         prior = statistics.prior | {
             NOISE: statistics.prior[NOISE] + 2 * log_ratio,

@@ -342,7 +342,7 @@ def check_memory(
     )
 
 
-def batch_of(settings: CoderSettings, num_data: int, online: bool = False) -> int:
+def batch_of(settings: CoderSettings, num_data: int, in_parts: bool = False) -> int:
     """Data of a step, by default 128, or of few data at most a twentieth in powers of two.
 
     The lasso takes four times as many. For fewer data than a step takes, the largest power of two.
@@ -351,10 +351,10 @@ def batch_of(settings: CoderSettings, num_data: int, online: bool = False) -> in
     Args:
       settings: what the user gave.
       num_data: of a pass.
-      online: whether they are a part of the data, whose passes are few.
+      in_parts: whether they are a part of the data, over which one pass is made.
     """
     wanted = settings.batch_size or DEFAULT_BATCH
-    if settings.batch_size is None and not online and settings.method != ONLINE:
+    if settings.batch_size is None and not in_parts and settings.method != ONLINE:
         few = max(num_data // FEWEST_BATCHES, SMALLEST_BATCH)
         wanted = min(wanted, 1 << (few.bit_length() - 1))
     wanted *= ONLINE_BATCHES if settings.method == ONLINE else 1

@@ -20,7 +20,7 @@ from jvsc.runs.config import make_config
 from jvsc.runs.model_files import leaves_like, name_leaves, read_arrays, short_reason
 from jvsc.runs.stored import UnreadableError, stored_json
 from jvsc.sparse_coder.coder import make_coder
-from jvsc.sparse_coder.settings import ONLINE, Plan
+from jvsc.sparse_coder.settings import ONLINE, Plan, finds_prior
 from jvsc.sparse_coder.standardised_rows import Moments
 from jvsc.training.state import TrainState
 
@@ -122,8 +122,8 @@ def load_coder(kind: Any, folder: Path) -> Any:
         coder._settings()
         keeps = coder.dictionary is not None
         config = make_config(record["config"])
-        decides = coder.alpha is not None or getattr(config.family, "finds_prior", False)
-        if record["sparsity"] is None and not decides:
+        decided = coder.alpha is not None or finds_prior(config.family)
+        if record["sparsity"] is None and not decided:
             raise UserError(f"sparsity: {config.method} needs a share")
         if len(record.get("feature_names_in_", [])) not in (0, record["n_features_in_"]):
             raise UserError("feature_names_in_: not as many as features")

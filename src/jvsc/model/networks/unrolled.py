@@ -18,6 +18,7 @@ from jvsc.model.networks.base import (
     NetworkStatistics,
 )
 from jvsc.model.thresholding import Heads
+from jvsc.solvers.duality import there
 
 # Where the learned numbers of each step begin.
 STEP_SIZE, MOMENTUM = 0.3, 0.3
@@ -183,15 +184,10 @@ def _residual_correlation(
             image = codes @ gram
             share = _share_that_explains(codes * correlation, codes * image)
             return share * codes, correlation - share * image
-        image = codes @ dictionary
-        if present is not None:
-            image = jnp.where(present, image, 0.0)
+        image = there(codes @ dictionary, present)
         share = _share_that_explains(image * data, image**2)
         atoms = dictionary.T if correction is None else dictionary.T + correction
-        left = data - share * image
-        if present is not None:
-            left = jnp.where(present, left, 0.0)
-        return share * codes, left @ atoms
+        return share * codes, there(data - share * image, present) @ atoms
 
     return correlate
 
