@@ -122,6 +122,17 @@ class SparseCoder(LearningCoder):
     Source: Fallah & Rozell (2022), Variational Sparse Coding with Learned Thresholding.
     """
 
+    # Also of LearningCoder, which sets them too: a public type is declared where it is assigned.
+    components_: np.ndarray
+    mean_: np.ndarray
+    intercept_: np.ndarray
+    scale_: float
+    n_iter_: int
+    loss_curve_: list[float]
+    n_steps_: int
+    n_features_in_: int
+    penalty_: float
+
     def __init__(
         self,
         n_components: int = 256,
