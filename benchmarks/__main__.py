@@ -18,8 +18,8 @@ WORKLOADS = (
     "memory",
     "start",
 )
-# Of what codes are worth, and not of seconds: a table and pictures of its own.
-QUALITY = "quality"
+# Of what codes and dictionaries are worth, and not of seconds: tables and pictures of their own.
+QUALITY, DICTIONARY = "quality", "dictionary"
 # What takes a GPU.
 GPU_WORKLOADS = ("celeba_step", "trainings")
 
@@ -27,10 +27,10 @@ GPU_WORKLOADS = ("celeba_step", "trainings")
 def main() -> None:
     """Measures the workloads asked for; prints one table, writes JSON, a picture and a page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    known = (*WORKLOADS, QUALITY, *GPU_WORKLOADS)
+    known = (*WORKLOADS, QUALITY, DICTIONARY, *GPU_WORKLOADS)
     names = ", ".join(known)
     text = (
-        f"of {names}; by default all but {QUALITY}, which takes long, and "
+        f"of {names}; by default all but {QUALITY} and {DICTIONARY}, which take long, and "
         f"{' and '.join(GPU_WORKLOADS)}, which take a GPU"
     )
     parser.add_argument("workloads", nargs="*", help=text)
@@ -49,17 +49,21 @@ def main() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     torch.set_num_threads(os.cpu_count() or 1)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    if QUALITY in arguments.workloads:
+    asked = arguments.workloads or WORKLOADS
+    if QUALITY in asked:
         importlib.import_module("benchmarks.quality").run(arguments.output, arguments.seeds)
-        arguments.workloads.remove(QUALITY)
-        if not arguments.workloads:
-            return
+    if DICTIONARY in asked:
+        importlib.import_module("benchmarks.dictionary").run(arguments.output)
     rows: list[Comparison] = []
-    for name in arguments.workloads or WORKLOADS:
+    for name in asked:
+        if name in (QUALITY, DICTIONARY):
+            continue
         rows += importlib.import_module(f"benchmarks.{name}").measure()
         # After each, so that what a long run has found is kept.
         text = json.dumps(record(rows), indent=2) + "\n"
         (arguments.output / "benchmarks.json").write_text(text, encoding="utf-8")
+    if not rows:
+        return
     print_table(rows)
     draw(rows, arguments.output / "benchmarks.png")
     write_page(rows, machine(), arguments.output / "benchmarks.md")

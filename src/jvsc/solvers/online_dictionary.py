@@ -20,9 +20,9 @@ from jvsc.solvers.problem import (
 )
 
 # Of the codes that a dictionary is learned by; those that users get are better.
-TOLERANCE = 1e-3
+TOLERANCE = 1e-2
 # How fast batches are forgotten: batch i of t counts (i / t)^FORGETTING (Mairal et al. 2010).
-FORGETTING = 5.0
+FORGETTING = 10.0
 # A step of the penalty's logarithm for each unit of log(share / wanted share).
 PENALTY_STEP = 0.3
 # Atoms whose codes' energy is less than this share of the mean one are begun again.
@@ -127,7 +127,7 @@ def learn_dictionary(
     penalty: float,
     *,
     num_passes: int = 1,
-    batch_size: int = 512,
+    batch_size: int = 1024,
     dict_init: Any = None,
     positive_codes: bool = False,
     positive_atoms: bool = False,

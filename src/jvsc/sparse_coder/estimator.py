@@ -78,10 +78,10 @@ class SparseCoder(LearningCoder):
         reconstruct more, and too little lets training diverge. At 1 the divergence holds a latent's
         size as firmly as a residual of unit variance pulls at it.
       max_iter: passes of `fit` over the data; by default 50, but no fewer than make about 1,000
-        steps and no more than make about 3,000, and at most 200; "lasso" makes about 600 steps, in
+        steps and no more than make about 3,000, and at most 200; "lasso" makes about 400 steps, in
         at most 100 passes.
-      batch_size: data a step, "lasso" taking four of them at once; less where there are fewer. By
-        default 128, or of few data, but for "lasso", as many as give a pass 20 steps, at least 16.
+      batch_size: data a step; less where there are fewer. By default 128, or of few data as many as
+        give a pass 20 steps, at least 16; of "lasso" 1,024, or half of few data.
       encoder: the network that infers a posterior: "unrolled", steps of inference that read the
         dictionary; "mlp", dense layers; "linear", one of them; or, for "inferred_threshold",
         "message_passing", inference without parameters. None takes the method's usual one.
