@@ -30,13 +30,14 @@ from jvsc.solvers.problem import (
 # is more for many.
 WEIGHT = 0.4
 # With more atoms a step of the splitting takes longer than what it spares.
-MOST_ATOMS_TO_SPLIT = 512
+MOST_ATOMS_TO_SPLIT = 1024
 # Data are solved by splitting whose working set is more than this share of the atoms.
 LIMIT_SHARE = 0.2
 # They must be this share of the atoms in number, for the splitting's matrix costs an inversion.
 SPLITTING_PAYS = 4
-# With more atoms the Gram matrix takes longer, and more memory, than the parts that are needed.
-MOST_ATOMS_WITH_GRAM = 1024
+# The Gram matrix of more atoms than this times the data takes longer than the parts that are needed,
+# and of more than so many too much memory.
+ATOMS_A_DATUM_WITH_GRAM, MOST_ATOMS_WITH_GRAM = 8, 8192
 # Data are solved in float64 whose gap float32 does not know to this share of their objective.
 LEAST_KNOWN = 0.1
 # Tasks among which threads divide the data, and data of a task; fewer where they are split.
@@ -166,8 +167,10 @@ def _solve(
         )
     tolerances = np.minimum(np.maximum(tolerance, known), numbers.max)
     with single_blas_thread():
-        few_atoms = len(dictionary) <= MOST_ATOMS_WITH_GRAM
-        gram = dictionary @ dictionary.T if few_atoms else np.empty((0, 0), dtype)
+        most = min(ATOMS_A_DATUM_WITH_GRAM * len(data), MOST_ATOMS_WITH_GRAM)
+        gram = np.empty((0, 0), dtype)
+        if len(dictionary) <= most:
+            gram = dictionary @ dictionary.T
         problem = (
             np.ascontiguousarray(data),
             codes,
@@ -182,7 +185,8 @@ def _solve(
         listed = np.flatnonzero(~lost)
         work = partial(kernels.solve_on_sets, problem)
         weight = WEIGHT * float(norms.mean())
-        if len(dictionary) <= MOST_ATOMS_TO_SPLIT and len(inverse_weights) == 1 and weight > 0:
+        splits = gram.size > 0 and len(dictionary) <= MOST_ATOMS_TO_SPLIT
+        if splits and len(inverse_weights) == 1 and weight > 0:
             limit = int(LIMIT_SHARE * len(dictionary))
             late = work(
                 listed, limit, max_iterations, _chunk(len(listed), LARGEST_CHUNK), gaps, iterations

@@ -10,12 +10,12 @@ import numpy as np
 from jvsc.kernels.compiled import BLOCK, compiled, compiled_inline, solve_on_support
 
 # Steps of the splitting between attempts, and how many there are at most.
-STEPS, MOST_STEPS = 6, 48
+STEPS, MOST_STEPS = 6, 192
 # Step length of the splitting; 1 is Douglas and Rachford's, from 2 on it would not converge.
 RELAXATION = 1.9
 # A datum's signs are tried when it has at most so many non-zeros for every step it was given: a
 # factor of many atoms takes as long as several steps.
-ATOMS_A_STEP = 4
+ATOMS_A_STEP = 6
 # Gradients are the penalty on the support but for this share of it.
 ACCURATE = 1e-2
 # Signs are corrected at most so often.
