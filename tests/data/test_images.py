@@ -75,7 +75,7 @@ def test_the_middle_square_is_taken_upright(tmp_path):
 
 def test_a_corrupt_image_is_told_and_left_out_where_others_are_left(folder, tmp_path):
     (folder / "9.png").write_bytes(b"no image at all")
-    with pytest.raises(UserError, match=r"can be read; set it from 1 to"):
+    with pytest.raises(UserError, match=r"can be read; set it from 1 to \d, or mend 9\.png"):
         load_images(folder, num_train=6, num_validation=3, cache_dir=tmp_path / "cache")
     for seed in range(20):  # until the corrupt one is among the training images
         options = {"seed": seed, "cache_dir": tmp_path / "cache", "image_size": 4}
@@ -97,6 +97,42 @@ def test_what_cannot_be_taken_is_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no \.png, .* file in this folder, which is empty"):
         load_images(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("level", "kind", "suffix"),
+    [
+        (100 * 257, np.uint16, "png"),
+        (100 * 257, np.uint16, "tif"),
+        (100 * 257, np.int32, "tif"),
+        (100 / 255, np.float32, "tif"),
+        (100, np.float32, "tif"),
+        (100, np.uint8, "png"),
+    ],
+)
+def test_levels_of_any_depth_become_bytes(level, kind, suffix, tmp_path):
+    """Pillow alone makes 16 bits white and [0, 1] black."""
+    (tmp_path / "deep").mkdir()
+    for name in "ab":
+        Image.fromarray(np.full((9, 9), level, kind)).save(tmp_path / "deep" / f"{name}.{suffix}")
+    data = load_images(tmp_path / "deep", image_size=8, cache_dir=tmp_path / "cache")
+    assert (data.train[:] == 100).all()
+    assert (data.validation == 100).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"image_size": 0}, "image_size is 0; give a whole number of at least 1"),
+        ({"image_size": None}, "image_size is None; give a whole number"),
+        ({"image_size": 10**9}, "image_size: would take .* lower them"),
+        ({"num_train": 2.5}, "num_train is 2.5; give a whole number"),
+        ({"num_validation": "3"}, "num_validation is '3'; give a whole number"),
+    ],
+)
+def test_a_number_that_does_not_serve_is_named(given, message, folder, without_type_checks):
+    with pytest.raises(UserError, match=message):
+        load_images(folder, **given)
 
 
 def of_folder(folder, cache, **given):

@@ -4,7 +4,7 @@ import errno
 import json
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -124,10 +124,12 @@ def open_cache(file: Path, recipe: Recipe) -> CachedImages | None:
         return None
 
 
-def ensure_enough(recipe: Recipe, available: int) -> None:
+def ensure_enough(recipe: Recipe, available: int, corrupt: Sequence[str] = ()) -> None:
     """Refuses a recipe that asks for more images than can be read."""
     if not 1 <= recipe.num_images <= available:
         remedy = f"set it from 1 to {available:,}" if available else "give other data"
+        if corrupt:
+            remedy += f", or mend {_some(corrupt)}"
         raise UserError(
             f"{recipe.setting}={recipe.num_images}: of the {len(recipe.source.names):,} images "
             f"there, {available:,} can be read; {remedy}"
@@ -182,7 +184,7 @@ def write_pixels(out: BinaryIO, recipe: Recipe, progress: Progress | None) -> tu
             position = chunk.stop
             if progress is not None:
                 progress(done, count)
-    ensure_enough(recipe, done)
+    ensure_enough(recipe, done, corrupt)
     return crc, corrupt
 
 
@@ -192,10 +194,13 @@ def remarks(splits: list[EncodedImages], caches: list[CachedImages]) -> str:
     absent = sum(split.absent for split in splits)
     parts = []
     if corrupt:
-        names = ", ".join(corrupt[:NAMED]) + (" ..." if len(corrupt) > NAMED else "")
-        parts.append(f"{len(corrupt):,} left out as corrupt: {names}")
+        parts.append(f"{len(corrupt):,} left out as corrupt: {_some(corrupt)}")
     if absent:
         parts.append(f"{absent:,} listed but not in the folder")
     if any(cache.repaired for cache in caches):
         parts.append("a damaged cache was rebuilt")
     return "".join(f"; {part}" for part in parts)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (" ..." if len(names) > NAMED else "")

@@ -10,10 +10,10 @@ from PIL import Image, ImageOps
 
 from jvsc.data.dataset import Dataset
 from jvsc.data.image_cache import Progress, Recipe, cached_images, remarks
-from jvsc.data.patches import IMAGE_SUFFIXES
+from jvsc.data.patches import DEEP_MODES, IMAGE_SUFFIXES, grey_levels
 from jvsc.data.paths import data_files, default_cache, user_path
 from jvsc.data.prepared import EncodedImages, fingerprint, read_file
-from jvsc.errors import UserError
+from jvsc.errors import UserError, refuse_beyond_memory
 
 
 def load_images(
@@ -51,6 +51,12 @@ def load_images(
     """
     if not os.fspath(path):
         raise UserError("path is empty; give a folder of images")
+    given = {"image_size": image_size, "num_train": num_train, "num_validation": num_validation}
+    for name, value in given.items():
+        is_number = isinstance(value, int | np.integer) and value >= 1
+        if not is_number and (value is not None or name == "image_size"):
+            raise UserError(f"{name} is {value!r}; give a whole number of at least 1")
+    refuse_beyond_memory({"image_size": 3 * int(image_size) ** 2})
     source = user_path(path, "path")
     files = data_files(source, IMAGE_SUFFIXES, "path")
     if num_validation is None:
@@ -98,8 +104,20 @@ def square_pixels(encoded: bytes, size: int) -> UInt8[np.ndarray, " D"]:
       Exception: whatever Pillow raises for bytes that are no whole image.
     """
     with Image.open(io.BytesIO(encoded)) as picture:
-        upright = ImageOps.exif_transpose(picture)
+        upright = in_bytes(ImageOps.exif_transpose(picture))
         return middle_square(upright, min(upright.size), size)
+
+
+def in_bytes(picture: Image.Image) -> Image.Image:
+    """A picture whose grey levels are more than bytes, or numbers in [0, 1] or [0, 255], as bytes.
+
+    Pillow's own conversion would clip them to white, or leave all but black.
+    """
+    if picture.mode not in (*DEEP_MODES, "F"):
+        return picture
+    levels = grey_levels(picture)
+    levels = 255 * levels if levels.max() <= 1 else levels
+    return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
 
 
 def middle_square(picture: Image.Image, side: int, size: int) -> UInt8[np.ndarray, " D"]:
