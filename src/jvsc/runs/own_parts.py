@@ -1,5 +1,6 @@
 """Training from Python: parts of one's own and any matrix, without settings or a command."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, Shaped
@@ -21,20 +21,25 @@ from jvsc.evaluation.inference import Inferred, inference_key, make_infer, make_
 from jvsc.model.model import Model
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.variational import Variational
+from jvsc.runs.allowed import LARGEST_SEED
 from jvsc.runs.checkpoint import Checkpoints, open_checkpoints
 from jvsc.runs.divergence import find_divergence
 from jvsc.runs.loop import epoch_row
+from jvsc.runs.part_checks import check_arguments, check_parts, check_step
 from jvsc.runs.restore import seed_variables
 from jvsc.runs.workdir import CONFIG_FILE, locked_workdir, make_workdir
+from jvsc.solvers.problem import as_real, whole_number
 from jvsc.training.batches import make_prepare
-from jvsc.training.feed import Feed, fits_on_device, resident_feed, streamed_feed
+from jvsc.training.feed import Feed, Matrix, fits_on_device, resident_feed, streamed_feed
 from jvsc.training.mesh import make_mesh, replicate
 from jvsc.training.schedules import one_cycle
-from jvsc.training.state import TrainState, init_state, initial_variables
+from jvsc.training.state import TrainState, init_state
 
 LEARNING_RATE = 1e-3
 # Data inferred at once, and the share of a device's memory that training data may take.
 CHUNK, MEMORY_SHARE = 1000, 0.5
+# As many as int32 counts.
+MOST_STEPS = 2**31 - 1
 
 
 class Epoch(NamedTuple):
@@ -62,12 +67,14 @@ class TrainedParts(NamedTuple):
       parameters: of encoder and generator; a dictionary is `parameters.generator`, [K, D].
       statistics: their running averages.
       metrics: of each epoch, [epochs], by the names that `Epoch.metrics` has.
+      num_features: D.
     """
 
     model: Model
     parameters: Parameters
     statistics: Statistics
     metrics: dict[str, Float[np.ndarray, " E"]]
+    num_features: int
 
     def infer(self, data: Shaped[np.ndarray, "N D"], seed: int = 0) -> Inferred:
         """Codes of data, their divergence, squared error and validation loss, on the host.
@@ -75,9 +82,15 @@ class TrainedParts(NamedTuple):
         Args:
           data: as the model was trained on.
           seed: of the draws.
+
+        Raises:
+          UserError: for data or a seed that do not serve.
         """
+        rows = as_matrix(data, self.num_features)
+        if whole_number(seed, "seed") >= LARGEST_SEED:
+            raise UserError(f"seed is {seed}; give one below 2^63")
         infer = make_infer(self.model, CHUNK)
-        return infer(self.parameters, self.statistics, data, inference_key(seed))
+        return infer(self.parameters, self.statistics, rows, inference_key(seed))
 
 
 def train(
@@ -116,16 +129,15 @@ def train(
         that data or devices do not fill, or a workdir that is not of such a training.
       DivergenceError: if a loss becomes non-finite.
     """
+    check_arguments(model, optimizer, callback, key)
     dataset = as_dataset(data)
-    num_data = len(dataset.train)
-    if not 1 <= batch_size <= num_data:
-        raise UserError(
-            f"batch_size is {batch_size}, but data are {num_data}; give 1 to {num_data}"
-        )
+    num_features = dataset.train.shape[1]
+    num_epochs, batch_size, num_steps = _counts(num_epochs, batch_size, len(dataset.train))
     if isinstance(model, Variational):
-        check_parts(model, dataset.train.shape[1])
+        check_parts(model, num_features, batch_size)
     if optimizer is None:
-        optimizer = optax.adam(one_cycle(LEARNING_RATE, num_epochs * (num_data // batch_size)))
+        optimizer = optax.adam(one_cycle(LEARNING_RATE, num_epochs * num_steps))
+    check_step(model, optimizer, batch_size, num_features)
     key = jax.random.key(0) if key is None else key
     state, feed = _start(model, dataset, optimizer, batch_size, key)
     rows: list[dict[str, float]] = []
@@ -150,7 +162,25 @@ def train(
             if callback is not None and callback(Epoch(len(rows), row, *variables)):
                 break
     metrics = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-    return TrainedParts(model, *seed_variables(state, 0), metrics)
+    return TrainedParts(model, *seed_variables(state, 0), metrics, num_features)
+
+
+def _counts(num_epochs: Any, batch_size: Any, num_data: int) -> tuple[int, int, int]:
+    """Epochs, data of a step, and steps of an epoch.
+
+    Raises:
+      UserError: if they are no such numbers.
+    """
+    num_epochs = whole_number(num_epochs, "num_epochs")
+    batch_size = whole_number(batch_size, "batch_size", 1)
+    if batch_size > num_data:
+        raise UserError(
+            f"batch_size is {batch_size}, but data are {num_data}; give 1 to {num_data}"
+        )
+    num_steps = num_data // batch_size
+    if num_epochs > MOST_STEPS // num_steps:
+        raise UserError(f"num_epochs is {num_epochs}; give at most {MOST_STEPS // num_steps}")
+    return num_epochs, batch_size, num_steps
 
 
 def _start(
@@ -182,10 +212,11 @@ def _train_epoch(feed: Feed, state: TrainState, done: int) -> tuple[TrainState, 
     seconds = time.perf_counter() - start
     diverged = find_divergence(metrics, state.parameters, (0,), done * feed.num_steps)
     if diverged:
-        raise DivergenceError(
-            f"the loss is not finite at step {diverged[0]['step']}, in its "
-            f"{' and '.join(diverged[0]['terms'])}; lower the optimizer's learning rate"
-        )
+        step, terms = diverged[0]["step"], " and ".join(diverged[0]["terms"])
+        remedy = "lower the optimizer's learning rate"
+        if step == 0 and terms != "gradient":
+            remedy = "look whether the model's parts give finite numbers at their start"
+        raise DivergenceError(f"the loss is not finite at step {step}, in its {terms}; {remedy}")
     means = epoch_row(done + 1, metrics, seconds)
     return state, {name: means[name][0] for name in metrics._fields} | {"seconds": seconds}
 
@@ -209,55 +240,63 @@ def as_dataset(data: Any) -> Dataset:
     """A matrix as training data alone; a data set as it is.
 
     Raises:
-      UserError: if it is no matrix of finite real numbers.
+      UserError: if it is no matrix of finite real numbers, or the data set's splits do not fit.
     """
     if isinstance(data, Dataset):
+        _check_split(data.train, "train")
+        _check_split(data.validation, "validation", data.train.shape[1])
+        is_image = len(data.shape) > 1 and math.prod(data.shape) == data.train.shape[1]
+        if data.mirrored and not is_image:
+            raise UserError(
+                f"data are mirrored, but their shape {data.shape} is no image's of "
+                f"{data.train.shape[1]} numbers; give (H, W), or mirrored=False"
+            )
         return data
-    rows = np.asarray(data)
-    if rows.ndim != 2 or rows.dtype.kind not in "fiub":
-        raise UserError(
-            f"data has shape {rows.shape} and type {rows.dtype}; give real numbers [N, D], one "
-            "datum a row"
-        )
-    if rows.dtype != np.uint8:
-        rows = rows.astype(np.float32)
-        if not np.isfinite(rows).all():
-            raise UserError("data hold NaN or infinity; leave such rows out")
+    rows = as_matrix(data)
     return Dataset(rows, rows[:0], rows.shape[1:], "a matrix")
 
 
-def check_parts(model: Variational, num_features: int) -> None:
-    """Looks whether encoder, posterior and generator fit one another and the data, by shapes alone.
+def as_matrix(data: Any, num_features: int | None = None) -> Shaped[np.ndarray, "N D"]:
+    """A matrix of float32, or of bytes that stand for [0, 1].
+
+    Args:
+      data: numbers of any type.
+      num_features: D, where it is given.
 
     Raises:
-      UserError: if the encoder lacks a head of the posterior or gives it another shape, or the
-        generator makes other data than are given.
+      UserError: if it is no such matrix, or its numbers are not finite.
     """
-    names = model.posterior.heads
+    rows = np.asarray(as_real(data, "data"))
+    if rows.ndim != 2 or 0 in rows.shape or num_features not in (None, rows.shape[1]):
+        wanted = "[N, D]" if num_features is None else f"[N, {num_features}]"
+        raise UserError(f"data has shape {rows.shape}; give real numbers {wanted}, one datum a row")
+    if rows.dtype == np.uint8:
+        return rows
+    with np.errstate(over="ignore"):
+        converted = rows.astype(np.float32)
+    if not np.isfinite(converted).all():
+        if np.isfinite(rows.astype(np.float64)).all():
+            raise UserError("data hold numbers beyond float32's 3e38; scale them")
+        raise UserError("data hold NaN or infinity; leave such rows out")
+    if rows.any() and not converted.any():
+        raise UserError("data hold only numbers below float32's 1e-45; scale them")
+    return converted
 
-    def check(key: Key[Array, ""], data: Float[Array, "B D"]) -> None:
-        variables = initial_variables(key, model)
-        heads, _ = model.heads(*variables, data)
-        missing = [name for name in names if name not in heads]
-        if missing:
-            raise UserError(
-                f"the encoder gives the heads {', '.join(heads) or 'none'}, but the posterior also "
-                f"reads {', '.join(missing)}; let the encoder give {', '.join(names)}"
-            )
-        shapes = {name: heads[name].shape for name in names}
-        if len(set(shapes.values())) > 1 or any(len(x) != 2 or x[0] != 2 for x in shapes.values()):
-            raise UserError(
-                f"of 2 data the encoder's heads have the shapes {shapes}; give [2, K] each"
-            )
-        generated, _ = model.generate(*variables, jnp.zeros_like(heads[names[0]]))
-        if generated.shape != data.shape:
-            raise UserError(
-                f"of 2 codes the generator makes data of shape {generated.shape}, but the data "
-                f"have {num_features} columns; let it make [2, {num_features}]"
-            )
 
-    example = jax.ShapeDtypeStruct((2, num_features), jnp.float32)
-    jax.eval_shape(check, jax.random.key(0), example)
+def _check_split(rows: Any, name: str, num_features: int | None = None) -> None:
+    """Refuses data of a data set that no training can take; those not in memory are not read."""
+    shape = rows.shape if isinstance(rows, Matrix) else ()
+    if len(shape) != 2 or num_features not in (None, shape[1]) or not shape[1]:
+        wanted = "[N, D]" if num_features is None else f"[M, {num_features}]"
+        raise UserError(f"the data set's {name} has shape {shape}; give an array {wanted}")
+    kind = np.dtype(getattr(rows, "dtype", np.float32))
+    if kind != np.uint8 and kind.kind != "f":
+        raise UserError(
+            f"the data set's {name} is of type {kind}; give float32, or uint8 that stands for "
+            "[0, 1]"
+        )
+    if type(rows) is np.ndarray and kind.kind == "f" and not np.isfinite(rows).all():
+        raise UserError(f"the data set's {name} holds NaN or infinity; leave such rows out")
 
 
 def _open(stack: ExitStack, workdir: Path) -> Checkpoints:
