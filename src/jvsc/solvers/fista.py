@@ -90,7 +90,9 @@ def fista(
     `tolerance` times its objective, and is frozen from then on. The momentum restarts for a datum
     whenever it points uphill (O'Donoghue & Candes 2015). Jitted; one compilation for each shape.
     Data and dictionaries of any size are solved in units of theirs, powers of two, and the gap is
-    that of the codes as they are returned.
+    that of the codes as they are returned. Numbers below the least normal one of their type
+    (1.2e-38 in float32) count as zeros, as devices take them: where rows or atoms are of 1e-36 and
+    less, codes and gap are of the problem without those.
 
     A datum with NaN or infinity in it, in its penalty or in its start takes no iteration, and its
     codes and gap are NaN: within a compiled function nothing can be raised, and the others' codes
