@@ -228,7 +228,16 @@ def load_with(config: Config, folder: Path, seed: int | None = None) -> TrainedM
         return _load_exported(config, folder, seed)
     index = _seed_index(config, folder, seed)
     num_features, normalisation = _data_format(config, folder)
-    _, state = restore_state(config, folder, num_features, _warn, reading=True)
+    try:
+        _, state = restore_state(config, folder, num_features, _warn, reading=True)
+    except UserError as error:
+        file = folder / NORMALISATION_FILE
+        if error.argument is not None or not file.is_file():
+            raise
+        raise UserError(
+            f"{error}; {file} says that data have {num_features} columns: if that is wrong, remove "
+            "it, and the data are asked"
+        ) from None
     origin = Origin(config.seeds[index], int(state.step[index]) // config.steps_per_epoch)
     return TrainedModel(config, num_features, *seed_variables(state, index), normalisation, origin)
 
