@@ -28,7 +28,7 @@ from jvsc.runs.encode_files import decode_file, encode_file
 from jvsc.runs.factories import build_dataset, build_model
 from jvsc.runs.factories.models import build_infer
 from jvsc.runs.train import train
-from jvsc.runs.trained_model import Origin, TrainedModel, load
+from jvsc.runs.trained_model import NORMALISATION_FILE, Origin, TrainedModel, load
 from jvsc.runs.workdir import locked_workdir
 
 D, K, SMALL_BLOCK = 64, 24, 1
@@ -428,3 +428,18 @@ def test_an_output_that_cannot_be_written_is_refused(exported, data, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="cannot be written"):
         encode_file(load(exported), tmp_path / "x.npy", tmp_path / "codes.npz", QUIET)
+
+
+def test_a_stored_normalisation_of_another_width_is_named(tmp_path):
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(60, 6)))
+    counts = {"data__num_train": 50, "data__num_validation": 10, "num_epochs": 1}
+    path = str(tmp_path / "data.npy")
+    config = small_config(data__name="activations", data__path=path, **counts)
+    train(config, tmp_path / "run", QUIET)
+    file = tmp_path / "run" / NORMALISATION_FILE
+    ones = np.ones(5, np.float32)
+    save_file({"mean": ones, "scale": ones}, file)
+    with pytest.raises(UserError, match="says that data have 5 columns: if that is wrong, remove"):
+        load(tmp_path / "run")
+    file.unlink()
+    assert load(tmp_path / "run").num_features == 6

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 
 from jvsc import SparseCoder, UserError
 
@@ -40,6 +41,26 @@ def test_a_callback_ends_a_fit_that_can_be_used_and_gone_on_with():
     assert coder.transform(DIGITS).shape == (len(DIGITS), 48)
     coder.partial_fit(DIGITS)
     assert (coder.n_iter_, coder.n_steps_, len(coder.loss_curve_)) == (4, 42 + 15, 4)
+
+
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was():
+    """Else old components would code by a new mean and scale."""
+
+    def fails(state):
+        raise RuntimeError("of the callback")
+
+    coder = SparseCoder(**SMALL, max_iter=1, callback=fails)
+    with pytest.raises(RuntimeError, match="of the callback"):
+        coder.fit(DIGITS)
+    with pytest.raises(NotFittedError):
+        coder.transform(DIGITS)
+    coder.set_params(callback=None).fit(DIGITS)
+    codes = coder.transform(DIGITS[:9])
+    coder.set_params(callback=fails)
+    for data, error in ((9 * DIGITS + 1, RuntimeError), (DIGITS[:, :5] * np.nan, ValueError)):
+        with pytest.raises(error):
+            coder.fit(data)
+        np.testing.assert_array_equal(coder.transform(DIGITS[:9]), codes)
 
 
 def test_only_true_ends_a_fit():

@@ -74,10 +74,36 @@ def test_a_dictionary_begins_in_given_directions():
         (ATOMS[0], r"has the shape \(64,\)"),
         (ATOMS * np.nan, "holds NaN, infinity or an atom of zeros"),
         (ATOMS * (np.arange(40) > 3)[:, None], "holds NaN, infinity or an atom of zeros"),
+        (ATOMS[:0], r"has the shape \(0, 64\)"),
+        (ATOMS + 1j, "is of type complex128; give real numbers"),
+        (np.ma.masked_array(ATOMS, ATOMS > 9), "has masked values; fill them in"),
+        ([[1, 2], [3]], "setting an array element with a sequence"),
     ],
 )
 def test_dictionaries_that_do_not_serve_are_refused(name, given, message):
-    with pytest.raises(UserError, match=f"{name} {message}"):
+    with pytest.raises(UserError, match=f"{name}:? {message}"):
         SparseCoder(40, **{name: given}).fit(DIGITS)
     with pytest.raises(UserError, match="dict_init has 40 atoms, but n_components is 41"):
         SparseCoder(41, dict_init=ATOMS).fit(DIGITS)
+
+
+@pytest.mark.parametrize("method", ["lasso", "inferred_threshold"])
+def test_atoms_of_any_size_serve_beside_data_of_theirs(method):
+    given = {"method": method, "max_iter": 1, "random_state": 0}
+    usual = SparseCoder(dictionary=ATOMS, **given).fit(DIGITS)
+    for size in (1e-200, 1e200):
+        coder = SparseCoder(dictionary=ATOMS * size, **given).fit(DIGITS * size)
+        np.testing.assert_allclose(
+            coder.transform(DIGITS[:9] * size), usual.transform(DIGITS[:9]), rtol=1e-3, atol=1e-4
+        )
+        with pytest.raises(UserError, match=r"atom 0 has norm .*, too far apart for float32"):
+            SparseCoder(dictionary=ATOMS * size, **given).fit(DIGITS)
+    coder = SparseCoder(40, dict_init=ATOMS * 1e200, **given).fit(DIGITS)
+    other = SparseCoder(40, dict_init=ATOMS, **given).fit(DIGITS)
+    np.testing.assert_allclose(coder.components_, other.components_, rtol=1e-3, atol=1e-3)
+
+
+def test_codes_stay_those_of_the_dictionary_that_was_fitted():
+    coder = SparseCoder(dictionary=ATOMS, max_iter=1, random_state=0).fit(DIGITS)
+    codes = coder.transform(DIGITS[:9])
+    np.testing.assert_array_equal(coder.set_params(dictionary=None).transform(DIGITS[:9]), codes)

@@ -97,6 +97,30 @@ def test_parts_have_the_moments_of_the_whole():
     np.testing.assert_allclose(weighted.mean, np.nanmean(repeated, axis=0))
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_column_without_an_entry_in_a_part_keeps_its_moments(first, monkeypatch):
+    """Whether parts are the user's, or those in which large data are read."""
+    data = HOLES[:, :40] + np.arange(40)
+    data[100 * first : 100 * (first + 1), 5] = np.nan
+    weights = np.ones(300)
+    whole = data[:300]
+    if first < 2:
+        parts = np.array_split(whole, 3)
+        before = None
+        for part in (parts[2], *parts[:2]):
+            before = moments(part, before)
+        np.testing.assert_allclose(before.deviation, np.nanstd(whole, axis=0), atol=1e-6)
+        empty = moments(np.full((9, 40), np.nan), before)
+        np.testing.assert_allclose(empty.deviation, before.deviation)
+        assert empty.scale == pytest.approx(before.scale)
+    monkeypatch.setattr("jvsc.sparse_coder.standardised_rows.CHUNK_BYTES", 8 * 40 * 50)
+    for weighed in (None, weights, np.repeat([0.0, 1.0], 150)):
+        found = moments(whole, weights=weighed)
+        kept = whole if weighed is None else whole[weighed > 0]
+        np.testing.assert_allclose(found.mean, np.nanmean(kept, axis=0))
+        np.testing.assert_allclose(found.deviation, np.nanstd(kept, axis=0), atol=1e-6)
+
+
 def test_what_does_not_go_with_missing_entries_is_refused_in_one_line():
     empty = HOLES.copy()
     empty[:, 5] = np.nan
@@ -117,6 +141,24 @@ def test_what_does_not_go_with_missing_entries_is_refused_in_one_line():
             assert "\n" not in str(refused.value)
     with pytest.raises(UserError, match="X contains NaN; give allow_nan=True"):
         SparseCoder(8, max_iter=1).fit(DIGITS).transform(HOLES)
+
+
+def test_an_encoder_that_was_trained_without_gaps_is_given_none():
+    """It would take them for numbers, and all codes be zero."""
+    coder = SparseCoder(8, max_iter=1, random_state=0).fit(DIGITS).set_params(allow_nan=True)
+    expected = coder.transform(DIGITS[:5])
+    for call in (coder.transform, coder.score, coder.predict_support_proba):
+        with pytest.raises(UserError, match="the fit was without allow_nan=True; fit again"):
+            call(HOLES)
+    np.testing.assert_array_equal(coder.transform(DIGITS[:5]), expected)
+    solved = SparseCoder(8, method="lasso", max_iter=1, random_state=0).fit(DIGITS)
+    assert np.isfinite(solved.set_params(allow_nan=True).transform(HOLES)).all()
+
+
+def test_nothing_but_nan_has_no_score():
+    coder = fitted("lasso", max_iter=1)
+    with pytest.raises(UserError, match="X holds nothing but NaN, of which there is no score"):
+        coder.score(np.full((3, 64), np.nan))
 
 
 @pytest.mark.slow

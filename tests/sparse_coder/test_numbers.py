@@ -254,9 +254,20 @@ def test_weights_are_repetitions():
         (np.ones(3), "sample_weight.shape"),
         (-np.ones(500), "[Nn]egative"),
         (np.zeros(500), "[Ss]ample weights"),
+        (np.arange(500) == 3, "sample_weight is zero for all rows but one at most"),
     ):
         with pytest.raises(ValueError, match=message):
             SparseCoder(**SMALL).fit(NORMAL, sample_weight=wrong)
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-300, 1e300, 1.7e308])
+def test_weights_of_any_size_weigh_the_same(size):
+    weights = np.arange(len(NORMAL)) % 2 + 0.0
+    one = SparseCoder(**SMALL).fit(NORMAL, sample_weight=size * weights)
+    other = SparseCoder(**SMALL).fit(NORMAL, sample_weight=0.3 * weights)
+    np.testing.assert_allclose(one.mean_, other.mean_, atol=1e-9)
+    assert one.scale_ == pytest.approx(other.scale_, rel=1e-9)
+    np.testing.assert_allclose(one.components_, other.components_, atol=1e-3)
 
 
 @pytest.mark.parametrize(

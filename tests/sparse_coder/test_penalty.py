@@ -106,3 +106,12 @@ def test_a_penalty_that_does_not_apply_is_refused_in_one_line():
         assert "\n" not in str(refused.value)
     with pytest.raises(UserError, match="sparsity=None does not apply to lasso; give a share, or"):
         SparseCoder(method="lasso", sparsity=None).fit(DIGITS)
+
+
+@pytest.mark.parametrize("method", ["lasso", "fista"])
+@pytest.mark.parametrize("given", [{}, {"dictionary": DIGITS[:9] * 1e200}])
+def test_an_alpha_that_float32_has_no_room_for_is_named(method, given):
+    for alpha in (1e-200, 1e300):
+        coder = SparseCoder(8, method, alpha=alpha, max_iter=1, **given)
+        with pytest.raises(UserError, match=r"alpha is 1e.*give one nearer to that scale"):
+            coder.fit(DIGITS * 1e200 if given else DIGITS)

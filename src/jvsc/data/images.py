@@ -3,6 +3,7 @@
 import io
 import os
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -51,12 +52,7 @@ def load_images(
     """
     if not os.fspath(path):
         raise UserError("path is empty; give a folder of images")
-    given = {"image_size": image_size, "num_train": num_train, "num_validation": num_validation}
-    for name, value in given.items():
-        is_number = isinstance(value, int | np.integer) and value >= 1
-        if not is_number and (value is not None or name == "image_size"):
-            raise UserError(f"{name} is {value!r}; give a whole number of at least 1")
-    refuse_beyond_memory({"image_size": 3 * int(image_size) ** 2})
+    _check_numbers(image_size=image_size, num_train=num_train, num_validation=num_validation)
     source = user_path(path, "path")
     files = data_files(source, IMAGE_SUFFIXES, "path")
     if num_validation is None:
@@ -95,6 +91,15 @@ def load_images(
     train, validation = caches[0].pixels, caches[1].pixels[:]
     shape = (image_size, image_size, 3)
     return Dataset(train, validation, shape, description, mirrored=mirrored)
+
+
+def _check_numbers(**given: Any) -> None:
+    """Refuses what is no number of pixels or images; None is a number of images."""
+    for name, value in given.items():
+        is_number = isinstance(value, int | np.integer) and value >= 1
+        if not is_number and (value is not None or name == "image_size"):
+            raise UserError(f"{name} is {value!r}; give a whole number of at least 1")
+    refuse_beyond_memory({"image_size": 3 * int(given["image_size"]) ** 2})
 
 
 def square_pixels(encoded: bytes, size: int) -> UInt8[np.ndarray, " D"]:

@@ -15,6 +15,7 @@ from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.model.methods import METHODS
 from jvsc.runs.config import check_method, validated
+from jvsc.solvers.problem import as_real
 from jvsc.sparse_coder.settings import ONLINE, CoderSettings
 from jvsc.sparse_coder.standardised_rows import Data
 from jvsc.sparse_coder.stored import load_coder, save_coder
@@ -106,14 +107,12 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         given = getattr(self, name)
         if given is None:
             return None
-        atoms = np.asarray(given, np.float64)
-        if atoms.ndim != 2 or atoms.shape[1] != num_features:
+        atoms = np.asarray(as_real(given, name)).astype(np.float64)
+        if atoms.ndim != 2 or atoms.shape[1] != num_features or not len(atoms):
             raise UserError(
                 f"{name} has the shape {atoms.shape}; give [K, {num_features}], one atom a row"
             )
-        with np.errstate(over="ignore"):
-            norms = np.linalg.norm(atoms, axis=1)
-        if not (np.isfinite(norms).all() and norms.all()):
+        if not (np.isfinite(atoms).all() and atoms.any(axis=1).all()):
             raise UserError(f"{name} holds NaN, infinity or an atom of zeros; leave such atoms out")
         return atoms
 

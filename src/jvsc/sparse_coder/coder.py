@@ -22,6 +22,7 @@ from jvsc.runs.factories import build_model, build_optimizer
 from jvsc.runs.factories.optimizers import build_encoder_optimizer
 from jvsc.solvers import fista
 from jvsc.solvers.online_dictionary import DictionaryMoments
+from jvsc.solvers.problem import norms_of
 from jvsc.sparse_coder.settings import START_SHARE, Plan
 from jvsc.sparse_coder.tracking import (
     Adjust,
@@ -254,7 +255,7 @@ def with_atoms(state: TrainState, atoms: Float[np.ndarray, "K D"], keep_norms: b
     encoder, generator = state.parameters
     if keep_norms:
         norms = np.linalg.norm(np.asarray(atoms_of(generator)[0], np.float64), axis=1)
-        atoms = atoms * (norms / np.linalg.norm(atoms, axis=1))[:, None]
+        atoms = atoms / norms_of(atoms) * norms[:, None]
     given = jnp.asarray(atoms[None], jnp.float32)
     if isinstance(generator, dict):
         encoder = encoder | {"kernel": jnp.swapaxes(given, 1, 2)}

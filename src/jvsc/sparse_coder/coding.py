@@ -13,7 +13,7 @@ from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.solver_coded import SolverCoded
 from jvsc.solvers import fista
 from jvsc.solvers.lasso import fastest_lasso
-from jvsc.solvers.problem import present_entries
+from jvsc.solvers.problem import norms_of, present_entries
 from jvsc.sparse_coder.coder import Coder, make_coder
 from jvsc.sparse_coder.refining import highest_penalty, penalty_for, refinement
 from jvsc.sparse_coder.settings import Plan
@@ -27,6 +27,26 @@ CODING_TOLERANCE = 1e-4
 FLOAT32_SCALES = (1e-30, 1e30)
 # Data whose share of non-zeros decides a penalty.
 CALIBRATION_ROWS = 1024
+
+
+def check_sizes(atoms: Float[np.ndarray, "K D"] | None, scale: float) -> None:
+    """Refuses a given dictionary that float32 has no room for beside data of a scale.
+
+    Raises:
+      UserError: naming the first such atom.
+    """
+    if atoms is None:
+        return
+    low, high = FLOAT32_SCALES
+    norms = norms_of(atoms)[:, 0]
+    with np.errstate(over="ignore", under="ignore"):
+        fits = (norms / scale > low) & (norms / scale < high)
+    if not fits.all():
+        atom = int(np.argmin(fits))
+        raise UserError(
+            f"dictionary: atom {atom} has norm {norms[atom]:.3g} and the data a scale of "
+            f"{scale:.3g}, too far apart for float32; scale the atom"
+        )
 
 
 class Learned(NamedTuple):

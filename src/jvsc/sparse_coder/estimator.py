@@ -15,7 +15,7 @@ from jvsc.errors import UserError
 from jvsc.model.methods import METHODS, VariationalMethod
 from jvsc.sparse_coder.base import MatrixLike, as_known_type
 from jvsc.sparse_coder.coder import make_coder, unpacked
-from jvsc.sparse_coder.coding import components_of
+from jvsc.sparse_coder.coding import check_sizes, components_of
 from jvsc.sparse_coder.fitting import (
     FitState,
     Watch,
@@ -34,6 +34,7 @@ from jvsc.sparse_coder.settings import (
 from jvsc.sparse_coder.standardised_rows import (
     StandardisedRows,
     moments,
+    ordinary_weights,
     warn_of_dominant_rows,
     weighted_order,
 )
@@ -181,7 +182,7 @@ class SparseCoder(LearningCoder):
     def fit(
         self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> "SparseCoder":
-        """Learns from data.
+        """Learns from data; a fit that fails leaves the estimator as it was.
 
         Args:
           X: [N, D], real numbers: NumPy's, JAX's, memory-mapped or SciPy's CSR (read in parts,
@@ -195,12 +196,17 @@ class SparseCoder(LearningCoder):
           ValueError: for data or weights that are not finite or too few.
           DivergenceError: if the loss becomes non-finite (`jvsc.errors`, a RuntimeError).
         """
+        with self._unchanged_by_errors():
+            return self._fitted(X, sample_weight)
+
+    def _fitted(self, X: MatrixLike, sample_weight: ArrayLike | None) -> "SparseCoder":
         settings = self._settings()
         data = self._check(X, reset=True, ensure_min_samples=2)
         weights = order = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, data, ensure_non_negative=True)
-            order = weighted_order(np.asarray(weights, np.float64))
+            weights = ordinary_weights(np.asarray(weights, np.float64))
+            order = weighted_order(weights)
         self._moments, self._seed = None, self._drawn_seed()
         found = moments(data, weights=weights)
         given = self._given_atoms("dictionary", data.shape[1])
@@ -208,6 +214,7 @@ class SparseCoder(LearningCoder):
             settings = settings.model_copy(update={"n_components": len(given)})
             found = found.uncentred()
         _, self.mean_, _, self.scale_ = found
+        check_sizes(given, self.scale_)
         warn_of_dominant_rows(data, self.mean_, self.scale_)
         rows = StandardisedRows(data, self.mean_, self.scale_, order)
         batch = batch_of(settings, len(rows))
@@ -372,8 +379,14 @@ class SparseCoder(LearningCoder):
         Returns:
           1 - sum (x - x_hat)^2 / sum (x - mean_)^2 over all entries but NaN; 1 is perfect. Of data
           that do not differ from `mean_` but by rounding, 1 if the codes give them exactly, else 0.
+
+        Raises:
+          UserError: for a parameter that does not serve, or data of NaN alone.
+          ValueError: for data of another width, or that are not finite.
         """
         data = self._check_fitted(X)
+        if self.allow_nan and np.isnan(data).all():
+            raise UserError("X holds nothing but NaN, of which there is no score; give numbers")
         what = self._learned()
         error = total = 0.0
         for codes, rows in self._codes(data):

@@ -13,6 +13,7 @@ from jvsc.model.solver_coded import SolverCoded
 from jvsc.sparse_coder.base import CoderBase
 from jvsc.sparse_coder.coder import Coder, packed, with_atoms, with_penalty
 from jvsc.sparse_coder.coding import (
+    FLOAT32_SCALES,
     Learned,
     calibrated_penalty,
     codes_of,
@@ -108,6 +109,14 @@ class LearningCoder(CoderBase):
         return rescaled(plan, self._state, before.scale / now.scale)
 
     def _rows(self, data: Data) -> StandardisedRows:
+        """Rows to be coded.
+
+        Raises:
+          UserError: for NaN that the encoder, which was trained without, would take for numbers.
+        """
+        refuses_nan = self.allow_nan and not (self._plan.allows_nan or self._learned().is_solved)
+        if refuses_nan and np.isnan(data).any():
+            raise UserError("X contains NaN, but the fit was without allow_nan=True; fit again")
         return StandardisedRows(data, self.mean_, self.scale_)
 
     def _train(
@@ -146,7 +155,7 @@ class LearningCoder(CoderBase):
 
     def _units(self) -> np.ndarray | np.float32:
         """What codes are multiplied by to be those of `components_`."""
-        if self.dictionary is None:
+        if not self._plan.keeps_dictionary:
             return np.float32(1)
         atoms = np.asarray(self._learned().dictionary, np.float64)
         norms = np.linalg.norm(self.components_.astype(np.float64) / self.scale_, axis=1)
@@ -158,11 +167,21 @@ class LearningCoder(CoderBase):
         return codes_of(self._learned(), self._rows(data), penalty, int(self.refine_steps))
 
     def _given_penalty(self) -> float | None:
-        """`alpha` in units of the scaled data and the atoms that code them; None where it is."""
+        """`alpha` in units of the scaled data and the atoms that code them; None where it is.
+
+        Raises:
+          UserError: if float32 has no room for it.
+        """
         if self.alpha is None:
             return None
         # With norm 1, codes have the data's units; those of given atoms have none.
-        return float(self.alpha) / self.scale_ ** (1 if self.dictionary is None else 2)
+        penalty = float(self.alpha) / self.scale_ / (1 if self.dictionary is None else self.scale_)
+        if not FLOAT32_SCALES[0] < penalty < FLOAT32_SCALES[1]:
+            raise UserError(
+                f"alpha is {self.alpha}, {penalty:.2g} beside data of scale {self.scale_:.3g}, for "
+                "which float32 has no room; give one nearer to that scale"
+            )
+        return penalty
 
     def _calibrate(self, rows: StandardisedRows) -> None:
         """The penalty: as given, or with the wanted share of non-zeros of codes of data fitted."""

@@ -168,7 +168,8 @@ def _moments(
         scaler.n_samples_seen_ = before.counts.copy()
     for part, rows in _parts(data):
         rows = np.ldexp(rows, -exponent) if exponent else rows
-        scaler.partial_fit(rows, sample_weight=None if weights is None else weights[part])
+        if weights is None or weights[part].any():
+            _add(scaler, rows, None if weights is None else weights[part])
     mean, variances = np.asarray(scaler.mean_), np.asarray(scaler.var_)
     counts = np.broadcast_to(np.asarray(scaler.n_samples_seen_, np.float64), mean.shape)
     if not counts.all():
@@ -176,14 +177,42 @@ def _moments(
     # What rounding leaves of a constant column's variance is none (Chan et al. 1983, as
     # scikit-learn bounds it).
     rounding = counts * np.finfo(np.float64).eps
-    variances = np.where(variances > rounding * variances + (rounding * mean) ** 2, variances, 0.0)
+    is_constant = variances <= rounding * variances + (rounding * mean) ** 2
+    variances = np.where(is_constant, 0.0, variances)
     variance = float(np.mean(variances))
     return Moments(
         counts,
         np.ldexp(mean, exponent) if exponent else mean,
         np.ldexp(np.sqrt(variances), exponent),
-        float(np.ldexp(variance**0.5, exponent)) if variance > 0 else 1.0,
+        float(np.ldexp(variance**0.5, exponent)) if variance else 1.0,
     )
+
+
+def _add(scaler: Any, rows: Float[np.ndarray, "n D"], weights: Any) -> None:
+    """Adds a part; columns without an entry in it stay, which scikit-learn would make NaN."""
+    mean, variance = getattr(scaler, "mean_", 0.0), getattr(scaler, "var_", 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scaler.partial_fit(rows, sample_weight=weights)
+    if np.isnan(scaler.var_).any():
+        there = ~np.isnan(rows)
+        if weights is not None:
+            there &= (weights > 0)[:, None]
+        is_empty = ~there.any(axis=0)
+        scaler.mean_ = np.where(is_empty, mean, scaler.mean_)
+        scaler.var_ = np.where(is_empty, variance, scaler.var_)
+
+
+def ordinary_weights(weights: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Weights whose sums and squares have room in float64, by a power of two where they had not.
+
+    Raises:
+      UserError: if fewer than two rows have one.
+    """
+    if np.count_nonzero(weights) < 2:
+        raise UserError("sample_weight is zero for all rows but one at most; weigh two or more")
+    low, high = ORDINARY_SCALES
+    largest = weights.max()
+    return weights if low < largest < high else np.ldexp(weights, -int(np.frexp(largest)[1]))
 
 
 def weighted_order(weights: Float[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
