@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import spams
+from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.datasets import load_digits
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
@@ -139,8 +140,9 @@ def draw(found: list[Learned], path: Path) -> None:
             points = [(one.seconds, one.r2) for one in found if one[:2] == (data, learner)]
             axes.plot(*zip(*points, strict=True), "o-", label=learner)
         axes.set(xscale="log", xlabel="seconds of learning", ylabel="R² of the lasso's codes")
-        for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            ticks("{x:g}")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(f"{data}, K = {NUM_ATOMS}", loc="left")
         axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
