@@ -12,6 +12,7 @@ from sklearn.metrics import jaccard_score, mutual_info_score, r2_score
 from jvsc.errors import UserError
 from jvsc.metrics import (
     active_latents,
+    cross_entropy_recovered,
     estimated_dictionary,
     explained_variance,
     frechet_distance,
@@ -24,6 +25,7 @@ from jvsc.metrics import (
     moments,
     pairwise_mutual_information,
     point_biserial,
+    splicing_losses,
     support_statistics,
 )
 from jvsc.metrics.multi_information import digitise
@@ -284,3 +286,41 @@ def test_frechet_distance_by_small_factors_is_that_of_the_whole_covariances(num_
     between = np.sum((a.mean(0) - b.mean(0)) ** 2)
     expected = between + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * trace
     assert frechet_distance(a, b) == pytest.approx(expected, abs=1e-5)
+
+
+# Cross-entropy recovered
+
+
+def test_cross_entropy_recovered_of_a_softmax_whose_losses_are_known():
+    random = np.random.default_rng(0)
+    activations, classes = random.normal(size=(50, 8)) + 1, np.arange(50) % 8
+
+    def loss(rows):
+        return float(np.mean(np.log(np.exp(rows).sum(axis=1)) - rows[range(50), classes]))
+
+    activations[range(50), classes] += 3
+    halves = splicing_losses(loss, activations, activations / 2)
+    assert halves.ablated == pytest.approx(np.log(8))
+    assert halves.clean < halves.spliced < halves.ablated
+    expected = (np.log(8) - loss(activations / 2)) / (np.log(8) - loss(activations))
+    assert halves.recovered == pytest.approx(expected)
+    assert splicing_losses(loss, activations, activations).recovered == 1
+    assert splicing_losses(loss, activations, 0 * activations).recovered == 0
+    assert splicing_losses(loss, activations, -activations).recovered < 0
+    means = np.tile(activations.mean(axis=0), (50, 1))
+    by_mean = splicing_losses(loss, activations, means, "mean")
+    assert by_mean.ablated == pytest.approx(loss(means))
+    assert by_mean.recovered == pytest.approx(0, abs=1e-12)
+
+
+def test_cross_entropy_that_cannot_be_recovered_is_one_line(without_type_checks):
+    rows = np.ones((3, 2))
+    for call, message in (
+        (lambda: cross_entropy_recovered(1.0, 1.2, 1.0), "whose ablation raises the loss"),
+        (lambda: cross_entropy_recovered(1.0, np.nan, 2.0), "all three must be finite"),
+        (lambda: splicing_losses(np.sum, rows, rows[:2]), r"shape \(2, 2\); it must have that"),
+        (lambda: splicing_losses(np.sum, rows, rows, "median"), '"zero" or "mean"'),
+    ):
+        with pytest.raises(UserError, match=message) as refused:
+            call()
+        assert "\n" not in str(refused.value)

@@ -1,6 +1,11 @@
 """Measures as pure functions of arrays: usable on any codes, without a run."""
 
 from jvsc.metrics.collapse import feature_collapse, posterior_collapse
+from jvsc.metrics.cross_entropy import (
+    SplicingLosses,
+    cross_entropy_recovered,
+    splicing_losses,
+)
 from jvsc.metrics.dependence import mean_mutual_information, pairwise_mutual_information
 from jvsc.metrics.frechet import frechet_distance, frechet_distance_of_moments, moments
 from jvsc.metrics.gradient_snr import gradient_snr
@@ -13,7 +18,9 @@ from jvsc.metrics.point_biserial import point_biserial
 from jvsc.metrics.support import active_latents, explained_variance, support_statistics
 
 __all__ = [
+    "SplicingLosses",
     "active_latents",
+    "cross_entropy_recovered",
     "estimated_dictionary",
     "explained_variance",
     "feature_collapse",
@@ -30,5 +37,6 @@ __all__ = [
     "pairwise_mutual_information",
     "point_biserial",
     "posterior_collapse",
+    "splicing_losses",
     "support_statistics",
 ]
