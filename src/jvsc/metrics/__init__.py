@@ -1,4 +1,4 @@
-"""Measures as pure functions of arrays: usable on any codes, without a run."""
+"""Measures as pure functions of arrays: they apply to any codes, without a run."""
 
 from jvsc.metrics.collapse import feature_collapse, posterior_collapse
 from jvsc.metrics.cross_entropy import (

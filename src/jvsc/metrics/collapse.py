@@ -1,17 +1,17 @@
-"""Shares of latents that carry nothing (eq. 15 and 16 of the paper)."""
+"""Shares of latents that carry no information (eq. 15 and 16 of the paper)."""
 
 import numpy as np
 from jaxtyping import Float
 
 NEGLIGIBLE = 1e-2
-MOST = 0.95
+SHARE_OF_DATA = 0.95
 
 
 def posterior_collapse(kl: Float[np.ndarray, "N K"]) -> float:
     """Share of latents whose KL is at most 1e-2 on at least 95% of the data (eq. 15).
 
     Args:
-      kl: of each datum's posterior, latent by latent, in nats.
+      kl: divergence of each datum's posterior from the prior, per latent, in nats.
 
     Returns:
       A share in [0, 1]; the paper gives percent.
@@ -23,7 +23,7 @@ def feature_collapse(codes: Float[np.ndarray, "N K"]) -> float:
     """Share of latents with |s| at most 1e-2 on at least 95% of the data (eq. 16).
 
     Args:
-      codes: one code a row.
+      codes: one code per row.
 
     Returns:
       A share in [0, 1]; the paper gives percent.
@@ -32,4 +32,4 @@ def feature_collapse(codes: Float[np.ndarray, "N K"]) -> float:
 
 
 def _share_of_latents(negligible: np.ndarray) -> float:
-    return float(np.mean(negligible.mean(axis=0) >= MOST))
+    return float(np.mean(negligible.mean(axis=0) >= SHARE_OF_DATA))

@@ -1,4 +1,4 @@
-"""How much latents tell of each other, pair by pair: a measure that does not saturate."""
+"""Dependence of pairs of latents: a measure that does not saturate."""
 
 from functools import partial
 
@@ -17,14 +17,14 @@ ROWS_AT_ONCE = 4000
 def pairwise_mutual_information(
     codes: Float[np.ndarray, "N K"], num_edges: int = 20
 ) -> Float[np.ndarray, "K K"]:
-    """Plug-in mutual information of every two latents, in bits; entropies on the diagonal.
+    """Plug-in mutual information of every pair of latents in bits; entropies on the diagonal.
 
     Latents are digitised as for `multi_information`. With m bins in use of each of two independent
-    latents the plug-in is too large by about (m - 1)^2 / (2 N ln 2) (Miller 1955); see
+    latents the plug-in estimate is too large by about (m - 1)^2 / (2 N ln 2) (Miller 1955); see
     `mean_mutual_information`.
 
     Args:
-      codes: one code a row.
+      codes: one code per row.
       num_edges: edges over [-2, 2].
     """
     digits, num_bins = digitise(codes, num_edges)
@@ -48,13 +48,13 @@ def pairwise_mutual_information(
 def mean_mutual_information(
     codes: Float[np.ndarray, "N K"], num_edges: int = 20, seed: int = 0
 ) -> float:
-    """Mean mutual information of two different latents in bits, its bias taken off.
+    """Mean mutual information of two different latents in bits, corrected for its bias.
 
-    The bias is what the same codes have once each latent is shuffled on its own: they keep their
-    marginal distributions, and all that is left is the plug-in's.
+    The bias is estimated by shuffling each latent separately. That keeps the marginal distributions
+    and removes all dependence, so what remains is the bias of the plug-in estimate.
 
     Args:
-      codes: one code a row, K >= 2.
+      codes: one code per row, K >= 2.
       num_edges: edges over [-2, 2].
       seed: of the shuffling.
 
@@ -81,7 +81,7 @@ def _joint_entropies(
 
 @partial(jax.jit, static_argnums=3, donate_argnums=0)
 def _add_counts(counts: Array, rows: Array, columns: Array, num_bins: int) -> Array:
-    """Adds how often each two bins meet; counts below 2^24 are exact in float32."""
+    """Adds how often each pair of bins occurs; counts below 2^24 are exact in float32."""
     one_hot = lambda digits: jax.nn.one_hot(digits, num_bins).reshape(len(digits), -1)  # noqa: E731
     return counts + jnp.matmul(
         one_hot(rows).T, one_hot(columns), precision=jax.lax.Precision.HIGHEST

@@ -1,4 +1,4 @@
-"""Frechet distance of two samples taken as Gaussian (Heusel et al. 2017)."""
+"""Frechet distance between two samples, each described by a Gaussian (Heusel et al. 2017)."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class Moments(NamedTuple):
 
     Attributes:
       mean: [F].
-      factor: R with R^T R the covariance, [R, F]; of no more rows than features or data.
+      factor: R with R^T R the covariance, [R, F]; it has no more rows than features or data.
     """
 
     mean: Float[np.ndarray, " F"]
@@ -29,7 +29,7 @@ def moments(features: Float[np.ndarray, "N F"]) -> Moments:
     """Mean and unbiased covariance of features, N >= 2 rows, in float64.
 
     Raises:
-      UserError: for fewer rows, or features that are no matrix of finite numbers.
+      UserError: for fewer rows, or features that are not a matrix of finite numbers.
     """
     features = np.asarray(features).astype(np.float64)
     if features.ndim != 2 or len(features) < 2:
@@ -46,18 +46,18 @@ def moments(features: Float[np.ndarray, "N F"]) -> Moments:
 def frechet_distance(a: Float[np.ndarray, "N F"], b: Float[np.ndarray, "M F"]) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) between the Gaussians of two samples.
 
-    Of Inception-v3's features it is the FID (Heusel et al. 2017).
+    With Inception-v3's features it is the FID (Heusel et al. 2017).
 
     Args:
-      a: features of one sample, a row each, N >= 2.
-      b: of the other.
+      a: features of one sample, one row per datum, N >= 2.
+      b: features of the other sample.
 
     Returns:
       A squared distance, in the features' units squared, never negative; zero for equal moments,
       up to rounding.
 
     Raises:
-      UserError: for features of two widths, or fewer than two of a sample, or not finite.
+      UserError: for features of different widths, fewer than two data, or values not finite.
     """
     return frechet_distance_of_moments(moments(a), moments(b))
 
@@ -65,15 +65,15 @@ def frechet_distance(a: Float[np.ndarray, "N F"], b: Float[np.ndarray, "M F"]) -
 def frechet_distance_of_moments(a: Moments, b: Moments) -> float:
     """The Frechet distance of two Gaussians (Dowson & Landau 1982), as `frechet_distance` gives it.
 
-    The trace of (C_a C_b)^(1/2) is the sum of the singular values of R_a R_b^T: no square root of a
-    matrix that is nearly singular, and no matrix larger than the number of data.
+    The trace of (C_a C_b)^(1/2) is the sum of the singular values of R_a R_b^T. This needs no
+    square root of a nearly singular matrix, and no matrix larger than the number of data.
     """
     if a.mean.shape != b.mean.shape:
         raise UserError(
             f"features are {a.mean.size} and {b.mean.size} wide; give two samples of the same ones"
         )
     between = a.mean - b.mean
-    # In units, a power of two, in which no square overflows.
+    # Scaled by a power of two, so that no square overflows.
     parts = (a.factor, b.factor, between)
     exponent = int(np.frexp(max(np.abs(part).max(initial=0) for part in parts))[1])
     first, second, between = (np.ldexp(part, -exponent) for part in parts)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-# Keeps the ratio finite where a gradient never varies (as the published code).
+# Keeps the ratio finite where a gradient never varies (as in the published code).
 SMALLEST_DEVIATION = 1e-9
 # Gradients computed side by side on an accelerator. On a CPU (2 cores) one at a time takes 12 ms
 # for the linear model and 150 ms for the conv one; five at a time take 32 and 216 ms each.
@@ -24,8 +24,8 @@ def gradient_snr(
 
     Args:
       gradient: one draw's gradient, a pytree.
-      keys: one a draw.
-      chunk: draws computed side by side, a remainder apart; by default one on a CPU, else ten.
+      keys: one per draw.
+      chunk: draws computed at once, the last chunk smaller; by default one on a CPU, else ten.
 
     Returns:
       The ratios, without unit, in the gradient's tree.
@@ -38,17 +38,17 @@ def gradient_snr(
 
     def merge(moments, keys):
         count, mean, squares = moments
-        some = jax.vmap(gradient)(keys)
-        new = keys.shape[0]
-        new_mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), some)
+        gradients = jax.vmap(gradient)(keys)
+        num_new = keys.shape[0]
+        new_mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), gradients)
         new_squares = jax.tree.map(
-            lambda leaf, centre: jnp.sum((leaf - centre) ** 2, axis=0), some, new_mean
+            lambda leaf, centre: jnp.sum((leaf - centre) ** 2, axis=0), gradients, new_mean
         )
-        total = count + new
+        total = count + num_new
         delta = jax.tree.map(jnp.subtract, new_mean, mean)
-        mean = jax.tree.map(lambda old, step: old + step * new / total, mean, delta)
+        mean = jax.tree.map(lambda old, step: old + step * num_new / total, mean, delta)
         squares = jax.tree.map(
-            lambda old, added, step: old + added + step**2 * count * new / total,
+            lambda old, added, step: old + added + step**2 * count * num_new / total,
             squares,
             new_squares,
             delta,

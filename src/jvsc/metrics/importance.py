@@ -14,7 +14,7 @@ def importance_weighted_bound(log_weights: Float[Array, "J *B"]) -> Float[Array,
       log_weights: log p(x | z_j) + log p(z_j) - log q(z_j | x) of J draws.
 
     Returns:
-      Nats; with J = 1 the evidence lower bound, and tighter the larger J is.
+      The bound in nats: for J = 1 the evidence lower bound, and tighter for larger J.
     """
     return jax.nn.logsumexp(log_weights, axis=0) - jnp.log(log_weights.shape[0])
 
@@ -22,7 +22,7 @@ def importance_weighted_bound(log_weights: Float[Array, "J *B"]) -> Float[Array,
 def gaussian_log_likelihood(
     squared_error: Float[Array, "*B"], kl_weight: float | Float[Array, ""], num_features: int
 ) -> Float[Array, "*B"]:
-    """Log N(x; x_hat, v I) for which the encoder's loss is a bound: v = beta D / 2 (eq. 12).
+    """Log N(x; x_hat, v I) with v = beta D / 2, which the encoder's loss bounds (eq. 12).
 
     mean_d (x_d - x_hat_d)^2 + beta KL is beta (-log p(x | s) + KL) up to a constant for this v.
 

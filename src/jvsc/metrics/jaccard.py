@@ -12,7 +12,7 @@ def jaccard_consistency(supports: Bool[Array, "J *B K"]) -> Float[Array, "*B"]:
         those whose atom has a norm below 0.1.
 
     Returns:
-      A number in [0, 1] for each datum; two empty supports are alike, so they count as 1.
+      A number in [0, 1] for each datum; two empty supports are equal, so their index is 1.
     """
     support = jnp.moveaxis(supports, 0, -2).astype(jnp.float32)
     num_codes = support.shape[-2]

@@ -1,4 +1,4 @@
-"""How well a linear classifier reads labels off codes."""
+"""Accuracy with which a linear classifier predicts labels from codes."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,10 +16,10 @@ def linear_probe(
     """Accuracy of logistic regression from standardised codes (Alain & Bengio 2017).
 
     Args:
-      train_codes: what it is fitted on.
-      train_labels: their attributes.
-      codes: what it is measured on.
-      labels: their attributes.
+      train_codes: codes to fit on.
+      train_labels: which attributes each of them has.
+      codes: codes to measure on.
+      labels: which attributes each of them has.
       exclusive: whether each datum has exactly one attribute, so that they are classes.
 
     Returns:
@@ -44,7 +44,7 @@ def linear_probe(
 
 
 def _probe():
-    # Takes long to import, and most runs have no labels.
+    # Slow to import, and most runs have no labels.
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Integer
 
-# Edges just beside zero give exact zeros a bin of their own.
+# Edges next to zero give exact zeros their own bin.
 ZERO_EDGE = 1e-50
 
 
@@ -19,7 +19,7 @@ def digitise(
     edges = bin_edges(num_edges)
     num_bins = len(edges) + 1
     digits = np.full(codes.shape, np.digitize(0.0, edges), np.min_scalar_type(num_bins))
-    # Most latents are zero, and need not be looked up.
+    # Most latents are zero and need no search for their bin.
     active = np.flatnonzero(codes != 0)
     digits.ravel()[active] = np.digitize(codes.ravel()[active].astype(np.float64), edges)
     return digits, num_bins
@@ -34,7 +34,7 @@ def entropy(counts: np.ndarray) -> float:
 def marginal_counts(digits: Integer[np.ndarray, "N K"], num_bins: int) -> np.ndarray:
     """How many codes have each latent in each bin, [K, num_bins]."""
     num_codes, num_latents = digits.shape
-    # All are counted in the first code's bins, and then those that are in others are moved.
+    # Count all codes in the bins of the first, then move those that are in other bins.
     common = digits[0]
     uncommon = np.flatnonzero(digits != common)
     latents = uncommon % num_latents
@@ -52,7 +52,7 @@ def multi_information(codes: Float[np.ndarray, "N K"], num_edges: int = 20) -> f
     wide codes this measures marginal entropy more than dependence.
 
     Args:
-      codes: one code a row.
+      codes: one code per row.
       num_edges: edges over [-2, 2]; the published code has 20 for linear models, 30 for conv ones.
 
     Returns:

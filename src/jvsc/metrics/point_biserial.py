@@ -14,7 +14,8 @@ def point_biserial(
       attributes: whether each datum has each attribute.
 
     Returns:
-      Correlations in [-1, 1]; zero where a latent never varies or an attribute is all or none.
+      Correlations in [-1, 1]; zero for a latent that never varies or an attribute that
+      is always or never present.
     """
     codes = codes.astype(np.float64)
     has = attributes.astype(np.float64)

@@ -1,4 +1,4 @@
-"""How often and how strongly each latent is used, and how much of the data codes explain."""
+"""Use of each latent, and the share of the data's variance that codes explain."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Integer
 
 
 class SupportStatistics(NamedTuple):
-    """Of each latent over the data.
+    """Use of each latent over the data.
 
     Attributes:
       frequency: share of the data in which it is not exactly zero, [K].
@@ -19,12 +19,7 @@ class SupportStatistics(NamedTuple):
 
 
 def support_statistics(codes: Float[np.ndarray, "N K"]) -> SupportStatistics:
-    """Frequency and mean size of each latent.
-
-    Returns:
-      `frequency`, the share of the data in which it is not exactly zero, and `mean_size`, its mean
-      |s| there (zero for one never used), each [K].
-    """
+    """How often each latent is used, and its mean |s| where it is (see `SupportStatistics`)."""
     active = codes != 0
     counts = active.sum(axis=0)
     size = np.abs(codes).sum(axis=0, dtype=np.float64) / np.maximum(counts, 1)
@@ -43,11 +38,11 @@ def explained_variance(
 
     Args:
       data: x.
-      squared_error: of each datum, mean over its pixels.
+      squared_error: mean over the pixels of each datum.
 
     Returns:
-      At most 1, which is perfect; negative where the mean would do better; not finite for constant
-      data.
+      At most 1, which is perfect; negative where predicting the mean would be better; not finite
+      for constant data.
     """
     variance = np.mean(data.var(axis=0, dtype=np.float64))
     return float(1 - np.mean(squared_error, dtype=np.float64) / variance)

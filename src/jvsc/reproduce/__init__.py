@@ -1,1 +1,1 @@
-"""The paper's tables and figures: each a plan of runs, and what is made of them."""
+"""The paper's tables and figures: for each a plan of runs and a page of results."""

@@ -1,4 +1,4 @@
-"""The command line: which table or figure, at which scale; prints the plan, then does it."""
+"""The command line: a table or figure and a scale; prints the plan, then carries it out."""
 
 import argparse
 import shlex
@@ -21,14 +21,14 @@ DATA_FLAGS = ("patches", "fashion_mnist", "celeba")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are one line, as everywhere in jvsc."""
+    """A parser that reports a mistake in one line, as jvsc does everywhere."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists what may be given")
 
 
 def make_parser() -> Parser:
-    """The flags."""
+    """The parser of the command's flags."""
     parser = Parser(
         prog="python -m jvsc.reproduce",
         allow_abbrev=False,
@@ -47,7 +47,7 @@ def make_parser() -> Parser:
     parser.add_argument("--workdir", default="runs/reproduce", help="where runs and results go")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument(
-        "--run", type=int, metavar="N", help="only the Nth run of the plan, as an array job wants"
+        "--run", type=int, metavar="N", help="only the Nth run of the plan, for array jobs"
     )
     parser.add_argument(
         "--panel",
@@ -70,7 +70,7 @@ def make_parser() -> Parser:
 def plan(
     target: Target, scale: str, options: argparse.Namespace, settings: Sequence[str]
 ) -> list[PlannedRun]:
-    """The runs of a target with the data paths and settings that were given."""
+    """The runs of a target with the given data paths and settings."""
     panels = options.panel or [
         panel for panel in PANELS if options.celeba or not panel.startswith("celeba")
     ]
@@ -83,10 +83,10 @@ def plan(
 
 
 def execute(arguments: Sequence[str], console: Console) -> int:
-    """Does what a command line asks; returns the exit code.
+    """Carries out a command line; returns the exit code.
 
     Raises:
-      UserError: for a mistake in what was given.
+      UserError: for a mistake in the arguments.
     """
     settings = [argument for argument in arguments if argument.startswith("--config.")]
     options = make_parser().parse_args([a for a in arguments if a not in settings])
@@ -123,5 +123,5 @@ def execute(arguments: Sequence[str], console: Console) -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Entry point: like `execute`, with known mistakes as one line on standard error."""
+    """Entry point: `execute`, with known errors reported in one line on standard error."""
     return main.guarded(execute, sys.argv[1:] if arguments is None else arguments)

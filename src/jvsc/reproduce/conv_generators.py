@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jvsc.reproduce.drawings import draw_sweeps
 from jvsc.reproduce.plan import PlannedRun, planned_run
-from jvsc.reproduce.sections import PageSection, Records, gallery_section, words
+from jvsc.reproduce.sections import PageSection, Records, display_name, gallery_section
 from jvsc.reproduce.tables import Compared, Table, cells, compare, large_differences, measure_table
 from jvsc.runs.report.measures import published
 from jvsc.runs.report.record import RunRecord
@@ -21,7 +21,7 @@ CONFIG_FILES = {"fashion_mnist": "fmnist", "celeba": "celeba"}
 SWEPT_LATENTS = {"fashion_mnist": (20, 64, 256, 1024), "celeba": (64, 512, 1024, 2048)}
 SWEPT_SPARSITY = (0.05, 0.1, 0.2, 0.5)
 PANELS = tuple(f"{data}_{sweep}" for data in SWEPT_LATENTS for sweep in ("latents", "sparsity"))
-# The paper's Figures 6 and 8 set a dense prior beside sparse ones.
+# The paper's Figures 6 and 8 compare a dense prior with sparse ones.
 SHOWN_METHODS = ("gaussian", "thresholded_gaussian_gamma", "thresholded_laplacian")
 
 
@@ -36,32 +36,32 @@ def conv_run(scale: str, data: str, method: str, latents: int, sparsity: float =
 
 
 def shown_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
-    """A dense prior and sparse ones on each data set asked for; Figure 7 has these runs too."""
-    asked = [data for data in SWEPT_LATENTS if any(panel.startswith(data) for panel in panels)]
+    """A dense prior and sparse ones on each requested data set; Figure 7 uses these runs too."""
+    requested = [data for data in SWEPT_LATENTS if any(panel.startswith(data) for panel in panels)]
     return [
         conv_run(scale, data, method, SWEPT_LATENTS[data][1])
-        for data in asked
+        for data in requested
         for method in SHOWN_METHODS
     ]
 
 
 def pictures_section(caption: str, heading: str, text: str) -> Callable[[Records, Path], list]:
-    """Shows one kind of picture of every run that has it."""
+    """A section with one kind of picture from every run that has it."""
 
     def present(records: Records, folder: Path) -> list[PageSection]:
-        found = {
+        pictures = {
             name.replace("/", ", ").replace("_", " "): run.pictures[caption]
             for name, run in records.items()
             if caption in run.pictures
         }
         name = heading.split(":")[0].lower().replace(" ", "")
-        return [gallery_section(heading, text, found, folder / f"{name}.png")]
+        return [gallery_section(heading, text, pictures, folder / f"{name}.png")]
 
     return present
 
 
 def figure_7_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
-    """Every method over K at 10% sparsity, and the sparse ones over the sparsity at one K."""
+    """All methods over K at 10% sparsity, and the sparse methods over the sparsity at one K."""
     runs = {}
     for panel in panels:
         data, _, sweep = panel.rpartition("_")
@@ -90,9 +90,9 @@ def present_figure_7(records: Records, folder: Path) -> list[PageSection]:
         fixed = counts[1]
         by_latents: dict[str, dict[float, RunRecord]] = {}
         by_sparsity: dict[str, dict[float, RunRecord]] = {}
-        here = {name: run for name, run in records.items() if name.startswith(f"{data}/")}
-        for run in here.values():
-            method, settings = words(run.settings["method"]), run.settings
+        runs_on_data = {name: run for name, run in records.items() if name.startswith(f"{data}/")}
+        for run in runs_on_data.values():
+            method, settings = display_name(run.settings["method"]), run.settings
             if settings["sparsity"] in (None, 0.1):
                 by_latents.setdefault(method, {})[settings["num_latents"]] = run
             if settings["num_latents"] == fixed:
@@ -100,18 +100,22 @@ def present_figure_7(records: Records, folder: Path) -> list[PageSection]:
                 by_sparsity.setdefault(method, {})[share] = run
         panels = {
             "latents": (by_latents, "number of latents K"),
-            "sparsity": (by_sparsity, f"share of non-zeros asked for, K = {fixed}"),
+            "sparsity": (by_sparsity, f"requested share of non-zeros, K = {fixed}"),
         }
         for name, (sweep, xlabel) in panels.items():
             if any(len(runs) > 1 for runs in sweep.values()):
                 path = draw_sweeps(sweep, measures, xlabel, folder / f"figure7_{data}_{name}.png")
-                title = f"Figure 7: {words(data)}, {words(name)}"
+                title = f"Figure 7: {display_name(data)}, {display_name(name)}"
                 pictures = () if path is None else ((title, path),)
                 sections.append(PageSection(title, pictures=pictures))
-        if here:
-            heading = f"{words(data)}: values"
-            sections.append(PageSection(heading, table=measure_table(here, tuple(measures), words)))
-        compared = published_columns(here)
+        if runs_on_data:
+            heading = f"{display_name(data)}: values"
+            sections.append(
+                PageSection(
+                    heading, table=measure_table(runs_on_data, tuple(measures), display_name)
+                )
+            )
+        compared = published_columns(runs_on_data)
         if compared:
             sections.append(
                 PageSection(
@@ -131,9 +135,9 @@ def present_figure_7(records: Records, folder: Path) -> list[PageSection]:
 
 
 def published_columns(records: Records) -> dict[str, list[Compared]]:
-    """What the paper's runs published, beside ours of the same settings."""
+    """Published values next to ours, for runs with the published settings."""
     columns: dict[str, list[Compared]] = {}
     for name, run in records.items():
         for measure, paper in published(run.settings).items():
-            columns.setdefault(measure, []).append(compare(words(name), run, measure, paper))
+            columns.setdefault(measure, []).append(compare(display_name(name), run, measure, paper))
     return columns

@@ -1,4 +1,4 @@
-"""Figures of a reproduction, from what runs' workdirs hold."""
+"""Figures of a reproduction, drawn from the records of its runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,17 +13,17 @@ from jvsc.runs.report.record import RunRecord
 
 
 def draw_dumbbells(columns: Mapping[str, Sequence[Compared]], path: Path) -> Path:
-    """Draws our value and the paper's of each method, joined, a panel a column of the table."""
+    """Draws our value and the paper's for each method, joined by a line; one panel per column."""
     figure = Figure(figsize=(4.2 * len(columns), 3.2), layout="constrained")
     axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
     for axis, (title, column) in zip(axes, columns.items(), strict=True):
-        for place, entry in enumerate(column):
+        for position, entry in enumerate(column):
             if entry.ours is not None and entry.paper is not None:
-                axis.plot([entry.ours, entry.paper], [place] * 2, color="0.75", lw=3, zorder=1)
+                axis.plot([entry.ours, entry.paper], [position] * 2, color="0.75", lw=3, zorder=1)
         for name, colour in (("ours", "C0"), ("paper", "C1")):
             known = [
-                (getattr(entry, name), place)
-                for place, entry in enumerate(column)
+                (getattr(entry, name), position)
+                for position, entry in enumerate(column)
                 if getattr(entry, name) is not None
             ]
             axis.scatter(*zip(*known, strict=True), color=colour, zorder=2, label=name)
@@ -39,10 +39,10 @@ def draw_dumbbells(columns: Mapping[str, Sequence[Compared]], path: Path) -> Pat
 def draw_gallery(
     pictures: Mapping[str, Path], path: Path, columns: int, corner: float = 1.0
 ) -> Path | None:
-    """Draws pictures of several runs in one grid, each under its title.
+    """Draws pictures of several runs in one grid, each with its title.
 
     Args:
-      pictures: PNGs by their title.
+      pictures: PNGs by title.
       path: the PNG to write.
       columns: of the grid.
       corner: how much of each picture's width and height is shown, from its upper left corner.
@@ -80,14 +80,14 @@ def draw_ratios(records: Mapping[str, Mapping[int, RunRecord]], path: Path) -> P
     axes = figure.subplots(1, 2, sharey=True)
     for axis, part in zip(axes, ("encoder", "generator"), strict=True):
         for index, count in enumerate(counts):
-            places, means, deviations = [], [], []
-            for place, runs in enumerate(records.values()):
+            positions, means, deviations = [], [], []
+            for position, runs in enumerate(records.values()):
                 values = runs[count].values(f"{part}_snr") if count in runs else []
                 if values:
-                    places.append(place + (index - (len(counts) - 1) / 2) * height)
+                    positions.append(position + (index - (len(counts) - 1) / 2) * height)
                     means.append(np.mean(values))
                     deviations.append(np.std(values))
-            bars = axis.barh(places, means, height, xerr=deviations, label=f"J = {count}")
+            bars = axis.barh(positions, means, height, xerr=deviations, label=f"J = {count}")
             axis.bar_label(bars, fmt="%.3g", padding=4, fontsize=7)
         style(axis, f"gradient SNR, {'dictionary' if part == 'generator' else part}")
         axis.set_yticks(range(len(records)), list(records))
@@ -103,12 +103,12 @@ def draw_sweeps(
     xlabel: str,
     path: Path,
 ) -> Path | None:
-    """Draws measures against what was swept, a line a method, a panel a measure (Figure 7).
+    """Draws measures against the swept setting, one line per method (Figure 7).
 
     Args:
-      sweeps: the runs of each method, by the swept setting; a method with one run is a level line.
+      sweeps: the runs of each method, by the swept setting; one run alone is a horizontal line.
       measures: titles by the measures' names.
-      xlabel: what was swept.
+      xlabel: name of the swept setting.
       path: the PNG to write.
     """
     if not sweeps:

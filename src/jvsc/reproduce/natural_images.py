@@ -8,8 +8,8 @@ from jvsc.reproduce.sections import (
     PageSection,
     Records,
     compared_table,
+    display_name,
     gallery_section,
-    words,
 )
 from jvsc.reproduce.tables import (
     Compared,
@@ -60,29 +60,29 @@ def patches_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
 
 
 def table_1_columns(records: Records, measure: str) -> dict[str, list[Compared]]:
-    """Table 1's two columns of a measure: every method with one sample, and with twenty."""
+    """Table 1's two columns of a measure: all methods with one sample, and with twenty."""
     columns = {}
     for place, count in enumerate(SAMPLE_COUNTS):
         column = []
         for method in METHODS:
             paper = TABLE_1[method][measure]
-            # FISTA draws no samples: its one value stands in both columns.
+            # FISTA draws no samples: its one value is in both columns.
             value = paper[0] if method == "fista" else paper[place]
             record = records.get(patches_name(method, count))
-            column.append(compare(words(method), record, measure, value))
+            column.append(compare(display_name(method), record, measure, value))
         columns[f"J = {count}"] = column
     return columns
 
 
 def present_table_1(records: Records, folder: Path) -> list[PageSection]:
-    """Table 1 with differences and orderings, and what the paper does not show."""
-    sections, different = [], []
+    """Table 1 with differences and orderings, and measures beyond the paper."""
+    sections, differences = [], []
     for measure, title in {
         "validation_loss": "validation loss, objective (10)",
         "multi_information": "multi-information, bits",
     }.items():
         columns = table_1_columns(records, measure)
-        different += [f"{title}: {line}" for line in large_differences(columns)]
+        differences += [f"{title}: {line}" for line in large_differences(columns)]
         path = draw_dumbbells(columns, folder / f"table1_{measure}.png")
         sections += [
             PageSection(
@@ -95,7 +95,7 @@ def present_table_1(records: Records, folder: Path) -> list[PageSection]:
     sections.append(
         PageSection(
             "Table 1, IWAE loss",
-            "The paper's column cannot be computed again from its text, so no difference is given. "
+            "The paper's text does not say how its column is computed, so no difference is given. "
             "Ours are the importance-weighted bound on log p(x), and the loss that training "
             "descends (β-ELBO).",
             table=iwae_table(records),
@@ -107,7 +107,7 @@ def present_table_1(records: Records, folder: Path) -> list[PageSection]:
             "Objective (10) of a method's own codes; FISTA's optimum for its dictionary; the best "
             "of many draws, chosen by the objective itself; and some FISTA steps from the "
             "encoder's code, against as many from zero. A larger dictionary makes the penalty "
-            "cheaper, so its norm stands beside.",
+            "cheaper, so its norm is listed too.",
             table=measure_table(
                 records,
                 (
@@ -118,12 +118,12 @@ def present_table_1(records: Records, folder: Path) -> list[PageSection]:
                     "nonzero_fraction",
                     "dictionary_norm",
                 ),
-                words,
+                display_name,
             ),
         )
     )
     sections.append(
-        PageSection("What differs from the paper by more than 10%", lines=tuple(different))
+        PageSection("What differs from the paper by more than 10%", lines=tuple(differences))
     )
     return sections
 
@@ -138,7 +138,7 @@ def iwae_table(records: Records) -> Table:
                 cells(compare("", record, measure, None), measure)[0]
                 for measure in ("iwae", "beta_elbo_loss")
             ]
-            rows.append([words(method), str(count), *ours, f"{paper[place]:g}"])
+            rows.append([display_name(method), str(count), *ours, f"{paper[place]:g}"])
     return Table(["", "J", "bound, nats", "β-ELBO loss", "paper's IWAE loss"], rows)
 
 
@@ -172,40 +172,40 @@ def present_table_2(records: Records, folder: Path) -> list[PageSection]:
                 for measure in ("posterior_collapse", "feature_collapse")
             ]
         steps = ", ".join(str(entry["step"]) for entry in diverged.values())
-        rows.append([words(estimator), str(count), *ours, *paper, steps or "-"])
+        rows.append([display_name(estimator), str(count), *ours, *paper, steps or "-"])
     header = ["estimator", "J", "posterior collapse", "feature collapse"]
     return [
         PageSection(
             "Table 2",
             "Shares of latents whose posterior (eq. 15) or feature (eq. 16) has collapsed; NaN "
-            "where every seed's loss became non-finite, with the step of each.",
+            "where the loss of every seed became non-finite, with the steps at which it did.",
             table=Table([*header, "paper: posterior", "paper: feature", "NaN at step"], rows),
         )
     ]
 
 
 def dictionaries(records: Records) -> dict[str, Path]:
-    """The picture of each run's dictionary, under its name for readers."""
+    """The picture of each run's dictionary, by the run's display name."""
     return {
-        words(name): run.pictures["Dictionary, an atom a tile"]
+        display_name(name): run.pictures["Dictionary, an atom a tile"]
         for name, run in records.items()
         if "Dictionary, an atom a tile" in run.pictures
     }
 
 
 def present_figure_3(records: Records, folder: Path) -> list[PageSection]:
-    """A part of each learned dictionary, and the whole of each (Figure 18)."""
-    shown = dictionaries(records)
+    """The first atoms of each learned dictionary, and all of them (Figure 18)."""
+    pictures = dictionaries(records)
     return [
         gallery_section(
             "Figure 3: learned dictionaries",
-            "The first quarter of each method's dictionary, an atom a tile.",
-            shown,
+            "The first quarter of each method's dictionary, one atom per tile.",
+            pictures,
             folder / "figure3.png",
             corner=0.5,
         ),
         gallery_section(
-            "Figure 18: whole dictionaries", "All atoms.", shown, folder / "figure18.png"
+            "Figure 18: whole dictionaries", "All atoms.", pictures, folder / "figure18.png"
         ),
     ]
 
@@ -216,12 +216,12 @@ def present_figure_4(records: Records, folder: Path) -> list[PageSection]:
     for run in records.values():
         if run.values("encoder_snr"):
             settings = run.settings
-            grouped.setdefault(words(settings["method"]), {})[settings["num_samples"]] = run
+            grouped.setdefault(display_name(settings["method"]), {})[settings["num_samples"]] = run
     path = draw_ratios(grouped, folder / "figure4.png")
     table = measure_table(
         {name: run for name, run in records.items() if run.values("encoder_snr")},
         ("encoder_snr", "generator_snr"),
-        words,
+        display_name,
     )
     text = "Mean over parameters and batches; bars are one standard deviation over seeds."
     pictures = () if path is None else (("Signal-to-noise ratio of the gradients", path),)
@@ -229,7 +229,7 @@ def present_figure_4(records: Records, folder: Path) -> list[PageSection]:
 
 
 def figure_5_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
-    """The Thresholded Laplacian, the best of twenty samples against their average."""
+    """The Thresholded Laplacian, trained by the best of twenty samples and by their average."""
     del panels
     method = "thresholded_laplacian"
     return [
@@ -239,15 +239,15 @@ def figure_5_runs(scale: str, panels: tuple[str, ...]) -> list[PlannedRun]:
 
 
 def present_figure_5(records: Records, folder: Path) -> list[PageSection]:
-    """Jaccard consistency of both trainings, and their dictionaries."""
+    """Jaccard consistency of both models, and their dictionaries."""
     runs = [run._replace(name=run.settings["sampling"]) for run in records.values()]
-    drawn = draw_distributions(runs, folder / "figure5.png")
-    table = measure_table(records, ("jaccard", "validation_loss", "fista_optimum"), words)
+    picture = draw_distributions(runs, folder / "figure5.png")
+    table = measure_table(records, ("jaccard", "validation_loss", "fista_optimum"), display_name)
     text = (
         "Similarity of the supports of 20 codes drawn for the same datum (eq. 13), over the "
         "validation set and all seeds."
     )
-    pictures = () if drawn is None else (("Consistency and use of latents", drawn),)
+    pictures = () if picture is None else (("Consistency and use of latents", picture),)
     return [
         PageSection("Figure 5: consistency", text, table, pictures=pictures),
         gallery_section(

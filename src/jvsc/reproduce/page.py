@@ -1,4 +1,4 @@
-"""A result as Markdown: the command, what was reduced, time and versions, tables and pictures."""
+"""Results as Markdown: command, reductions, time and versions, tables and pictures."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ def write_results(
     title: str,
     command: str,
     scale: str,
-    asked: Sequence[str],
+    settings: Sequence[str],
     plans: tuple[Sequence[PlannedRun], Sequence[PlannedRun]],
     records: Records,
     sections: Sequence[PageSection],
@@ -34,12 +34,12 @@ def write_results(
 
     Args:
       title: of the table or figure.
-      command: what was run.
+      command: the command line.
       scale: "paper" or "cpu".
-      asked: settings that were given by hand.
-      plans: the runs that were done, and the same at the paper's scale.
-      records: what the finished ones hold.
-      sections: what is shown.
+      settings: given on the command line.
+      plans: the planned runs, and the same at the paper's scale.
+      records: of the finished runs.
+      sections: of the page.
       runs_folder: where the runs are.
       folder: where the file goes.
     """
@@ -56,7 +56,7 @@ def write_results(
         command=command,
         scale=scale,
         reduced=reductions(*plans, runs_folder),
-        asked=asked,
+        settings=settings,
         data=sorted({run.report["data"] for run in records.values()}),
         training=in_words(training),
         evaluation=in_words(evaluation),
@@ -77,7 +77,7 @@ def write_results(
 def reductions(
     runs: Sequence[PlannedRun], paper_runs: Sequence[PlannedRun], folder: Path
 ) -> list[str]:
-    """The settings in which runs differ from the paper's, each once: `key: paper's -> here`."""
+    """Settings that differ from the paper's, each listed once: `key: paper's -> here`."""
     remarks: dict[str, None] = {}
     for run, paper in zip(runs, paper_runs, strict=True):
         lines = differences(run_config(paper, folder), run_config(run, folder))
@@ -86,7 +86,7 @@ def reductions(
 
 
 def machine() -> str:
-    """The devices and the machine's cores."""
+    """Devices, cores, processor and version of Python."""
     devices = jax.devices()
     return (
         f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}, "

@@ -1,4 +1,4 @@
-"""Which runs a table or figure needs: what each is, whether it is finished, how long it takes."""
+"""The runs that a table or figure needs: their settings, state and expected duration."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +81,7 @@ def run_config(run: PlannedRun, folder: Path) -> Config:
 
 
 def is_finished(config: Config, workdir: Path) -> bool:
-    """Whether a run has been trained to its end and evaluated with these very settings."""
+    """Whether a run has been trained to the end and evaluated with exactly these settings."""
     try:
         stored = read_config(workdir)
         report, diverged = read_evaluation(workdir), read_divergences(workdir)
@@ -98,7 +98,7 @@ def is_finished(config: Config, workdir: Path) -> bool:
 
 
 def expected_seconds(config: Config) -> float:
-    """How long a run is expected to take on two cores: all its seeds, evaluation included."""
+    """Expected duration of a run on two cores: all seeds, evaluation included."""
     kind = "solver" if config.method == "fista" else "other"
     kind = "gamma" if config.method.endswith("_gamma") else kind
     images = config.data.name != "patches"
@@ -112,7 +112,7 @@ def expected_seconds(config: Config) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """A duration as a reader wants it."""
+    """A duration in seconds, minutes or hours, whichever reads best."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
@@ -121,7 +121,7 @@ def in_words(seconds: float) -> str:
 
 
 def print_plan(runs: Sequence[PlannedRun], folder: Path, console: Console) -> None:
-    """Prints which runs there are, in their order, and how long each is expected to take."""
+    """Prints the runs in order, with the expected duration of each."""
     table = Table(title=f"{len(runs)} runs in {folder}", title_justify="left")
     for column in ("", "run", "seeds", "epochs", "expected on two cores"):
         justify = "left" if column == "run" else "right"
@@ -147,10 +147,10 @@ def print_plan(runs: Sequence[PlannedRun], folder: Path, console: Console) -> No
 def execute_plan(
     runs: Sequence[PlannedRun], folder: Path, console: Console
 ) -> dict[str, RunRecord]:
-    """Trains and evaluates what is not finished yet; a run that diverges is told, and left out.
+    """Trains and evaluates what is not finished yet; a run that diverges is reported and left out.
 
     Returns:
-      What each run's workdir tells, under the run's name.
+      The record of each finished run, by its name.
     """
     records = {}
     for number, run in enumerate(runs, 1):

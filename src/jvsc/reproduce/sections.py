@@ -1,4 +1,4 @@
-"""What a result consists of: headed parts with text, a table, remarks and pictures."""
+"""Sections of a results page: heading, text, table, remarks and pictures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +13,11 @@ Records = Mapping[str, RunRecord]
 
 
 class PageSection(NamedTuple):
-    """A part of a result.
+    """A section of a results page.
 
     Attributes:
       heading: its title.
-      text: what to know about it.
+      text: an explanation.
       table: cells; None without.
       lines: a list of remarks.
       pictures: PNGs with their captions.
@@ -30,13 +30,13 @@ class PageSection(NamedTuple):
     pictures: tuple[tuple[str, Path], ...] = ()
 
 
-def words(name: str) -> str:
-    """A run's or method's name for readers."""
+def display_name(name: str) -> str:
+    """The display name of a run or method."""
     return name.rpartition("/")[2].replace("_gamma", "+Gamma").replace("_", " ")
 
 
 def compared_table(columns: Mapping[str, list[Compared]], measure: str) -> Table:
-    """Ours, the paper's and the difference, three cells for each column."""
+    """Our value, the paper's and the difference: three cells for each column."""
     header = [""]
     for name in columns:
         header += [f"{name}: ours", "paper", "difference"]
@@ -49,6 +49,6 @@ def compared_table(columns: Mapping[str, list[Compared]], measure: str) -> Table
 def gallery_section(
     heading: str, text: str, pictures: Mapping[str, Path], path: Path, corner: float = 1.0
 ) -> PageSection:
-    """A section that is one grid of pictures."""
+    """A section with one grid of pictures."""
     drawn = draw_gallery(pictures, path, columns=4 if len(pictures) > 4 else 2, corner=corner)
     return PageSection(heading, text, pictures=() if drawn is None else ((heading, drawn),))

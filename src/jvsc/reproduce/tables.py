@@ -1,4 +1,4 @@
-"""Tables of a reproduction: our value, the paper's and the difference; orderings."""
+"""Tables of a reproduction: our values, the paper's, differences and orderings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,16 +10,16 @@ from jvsc.runs.report.measures import MEASURE_ROWS, mean_of, written
 from jvsc.runs.report.record import RunRecord
 
 BY_NAME = {row.name: row for row in MEASURE_ROWS}
-# Where a difference to the paper begins to ask for an explanation.
+# A relative difference from the paper above which a result needs an explanation.
 LARGE_DIFFERENCE = 0.1
 
 
 class Table(NamedTuple):
-    """Cells as a reader sees them.
+    """A table's cells as text.
 
     Attributes:
-      header: a name a column.
-      rows: as many cells each.
+      header: one name per column.
+      rows: as many cells in each.
     """
 
     header: list[str]
@@ -27,11 +27,11 @@ class Table(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """One of our values beside the paper's.
+    """One of our values next to the paper's.
 
     Attributes:
-      label: whose it is.
-      ours: mean over the seeds that have one; None without any.
+      label: name of the run or method.
+      ours: mean over the seeds that have a value; None if none has.
       deviation: standard deviation over seeds; None for fewer than two.
       paper: the published value; None if there is none.
     """
@@ -50,14 +50,14 @@ class Compared(NamedTuple):
 
 
 def compare(label: str, record: RunRecord | None, measure: str, paper: float | None) -> Compared:
-    """A run's measure beside the paper's value; without a run, such as a diverged one, no value."""
+    """A run's measure next to the paper's value; ours is None without a run (one that diverged)."""
     values = [] if record is None else record.values(measure)
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Compared(label, mean_of(values), deviation, paper)
 
 
 def cells(compared: Compared, measure: str) -> list[str]:
-    """Three cells: ours with its deviation, the paper's, the relative difference."""
+    """Three cells: our value with its deviation, the paper's, the relative difference."""
     row = BY_NAME[measure]
     ours = written(row, compared.ours)
     if compared.deviation is not None:
@@ -68,7 +68,7 @@ def cells(compared: Compared, measure: str) -> list[str]:
 
 
 def ordering(column: Sequence[Compared]) -> tuple[list[str], list[str], float] | None:
-    """How we and the paper order what both have, least first, and Kendall's tau of the two.
+    """The order of what both have by our values and by the paper's, ascending, and Kendall's tau.
 
     Returns:
       Our labels in order, the paper's, and tau in [-1, 1]; None for fewer than two.
@@ -87,19 +87,19 @@ def ordering(column: Sequence[Compared]) -> tuple[list[str], list[str], float] |
 
 
 def ordering_table(columns: Mapping[str, Sequence[Compared]]) -> Table:
-    """A row a column of a table: our order of its methods, the paper's, and how they agree."""
+    """One row per column of a table: our order of its methods, the paper's, their agreement."""
     rows = []
     for name, column in columns.items():
-        found = ordering(column)
-        if found is not None:
-            ours, paper, tau = found
+        orders = ordering(column)
+        if orders is not None:
+            ours, paper, tau = orders
             agreement = "the same" if ours == paper else f"τ = {tau:.2f}"
             rows.append([name, " < ".join(ours), " < ".join(paper), agreement])
     return Table(["column", "ours", "paper", "agreement"], rows)
 
 
 def large_differences(columns: Mapping[str, Sequence[Compared]]) -> list[str]:
-    """What differs from the paper by more than a tenth, a line each."""
+    """One line for each value that differs from the paper's by more than a tenth."""
     return [
         f"{entry.label}, {name}: {entry.ours:.4g} here, {entry.paper:.4g} in the paper "
         f"({100 * entry.difference:+.0f}%)"
@@ -112,7 +112,7 @@ def large_differences(columns: Mapping[str, Sequence[Compared]]) -> list[str]:
 def measure_table(
     records: Mapping[str, RunRecord], measures: Sequence[str], name_of: Callable[[str], str]
 ) -> Table:
-    """A row a run, a column a measure: means over seeds."""
+    """One row per run, one column per measure: means over seeds."""
     rows = [
         [
             name_of(name),

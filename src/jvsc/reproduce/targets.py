@@ -29,8 +29,8 @@ class Target(NamedTuple):
 
     Attributes:
       title: what it shows.
-      runs: the scale and the panels asked for -> its runs, in their order.
-      present: finished runs by their names, and the folder for pictures -> sections.
+      runs: scale and requested panels -> its runs, in order.
+      present: records of finished runs by name, and the folder for pictures -> sections.
     """
 
     title: str
@@ -50,7 +50,7 @@ TARGETS = {
         pictures_section(
             "Estimated dictionary of the most used latents",
             "Figure 6: estimated dictionaries",
-            "Entries of the most used latents, by second moments of data and codes.",
+            "Entries of the most used latents, estimated from second moments of data and codes.",
         ),
     ),
     "figure7": Target("Figure 7: sweeps over K and sparsity", figure_7_runs, present_figure_7),
