@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 
 
@@ -34,6 +36,19 @@ def test_missing_pixels_are_filled_in(tmp_path):
     told = told_by("inpainting.py", f"--picture={picture}", "--num-train=4000", "--max-iter=30")
     assert share(told, "missing pixels explained") > 0.8
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_language_model_keeps_most_of_its_cross_entropy():
+    sizes = ("--steps=150", "--num-train=12800", "--n-components=128", "--max-iter=6")
+    told = told_by("language_model.py", *sizes)
+    clean, ablated = map(float, re.search(r"character: ([\d.]+), .*: ([\d.]+)", told).groups())
+    assert clean < ablated - 0.5
+    counts = []
+    for method in ("inferred_threshold", "topk"):
+        assert share(told, f"{method}, cross-entropy recovered") > 0.5
+        counts.append(float(re.search(rf"{method}, non-zeros: ([\d.]+)", told).group(1)))
+    assert counts[0] == pytest.approx(counts[1], rel=0.15)
 
 
 def test_the_method_on_one_screen_gives_sparse_codes():
