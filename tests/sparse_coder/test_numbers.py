@@ -200,7 +200,7 @@ def test_what_is_learned_is_the_same_function_in_other_units(method, encoder, to
             # Draws follow from a datum's values, so locations are compared instead.
             model = what.coder.model
             if method in ("gaussian", "thresholded_laplacian", "spike_and_slab"):
-                heads, _ = model.heads(what.parameters, what.statistics, rows)
+                heads, _ = jax.jit(model.heads)(what.parameters, what.statistics, rows)
                 return np.asarray(heads["loc"] @ what.dictionary), heads
             codes = what.encode(rows)
         return np.asarray(rows - what.residual(rows, np.asarray(codes))), codes
