@@ -105,14 +105,16 @@ def unrolled_encoder(
     ) -> tuple[Heads, NetworkStatistics]:
         del training
         assert generative is not None  # a generator that is a network is refused before
+        dtype = jnp.result_type(data, generative.dictionary, parameters["step_size"])
         correlate = _residual_correlation(data, generative.dictionary, generative.present)
-        limit = jnp.linalg.norm(data, axis=1, keepdims=True)
+        # No latent needs more, and steps that are too long would diverge.
+        norms = jnp.maximum(jnp.linalg.norm(generative.dictionary, axis=1), jnp.finfo(dtype).tiny)
+        limit = jnp.linalg.norm(data, axis=1, keepdims=True) / norms
 
         def step(state: _State, numbers: dict[str, Array]) -> tuple[_State, None]:
             shortened, correlation = correlate(state.code, numbers.get("correction"))
             observed = numbers["step_size"] * checkpoint_name(correlation, CORRELATION)
             observed += shortened + numbers["momentum"] * (shortened - state.before)
-            # No latent of a unit-norm atom needs more; steps that are too long would diverge.
             observed = jnp.clip(observed, -limit, limit)
             channel = generative.noise_variance + state.uncertain / num_features
             channel = channel * jnp.exp(numbers["log_variance_factor"])
@@ -124,7 +126,6 @@ def unrolled_encoder(
             uncertain = jnp.sum(spread, axis=1, keepdims=True)
             return _State(code, shortened, uncertain, observed, channel), None
 
-        dtype = jnp.result_type(data, generative.dictionary, parameters["step_size"])
         zeros = jnp.zeros((data.shape[0], num_latents), dtype)
         prior_variance = jax.nn.sigmoid(generative.prior_log_odds) * 2 * generative.prior_scale**2
         uncertain = jnp.full((data.shape[0], 1), num_latents, dtype) * prior_variance
