@@ -105,10 +105,12 @@ from jvsc import SparseCoder
 from jvsc.sparse_coder.fitting import local_mesh
 assert len(jax.devices()) == int(sys.argv[1])
 assert local_mesh(64).size == int(sys.argv[1]) and local_mesh(60 + 1).size == 1
-digits = load_digits().data
+digits = load_digits().data[:192]
 found = {}
 for method in ("inferred_threshold", "thresholded_laplacian", "fista", "batch_topk", "relu_l1"):
-    coder = SparseCoder(24, method, n_samples=2, max_iter=2, random_state=0).fit(digits)
+    coder = SparseCoder(
+        24, method, n_samples=2, max_iter=1, batch_size=64, random_state=0
+    ).fit(digits)
     found[method] = coder.components_
     found[method + "_loss"] = np.asarray(coder.loss_curve_)
 np.savez(sys.argv[2], **found)
@@ -117,7 +119,7 @@ np.savez(sys.argv[2], **found)
 
 @pytest.mark.slow
 def test_all_devices_share_a_fit_and_change_nothing(tmp_path):
-    """In double precision, where rounding decides no draw."""
+    """Over three steps: rows are float32, and their rounding grows to 5e-4 within 16."""
     found = []
     for count in (1, 4):
         environment = {**os.environ, "JAX_ENABLE_X64": "1", "JAX_NUM_CPU_DEVICES": str(count)}
