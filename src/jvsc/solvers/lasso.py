@@ -35,8 +35,8 @@ MOST_ATOMS_TO_SPLIT = 1024
 LIMIT_SHARE = 0.2
 # They must be this share of the atoms in number, for the splitting's matrix costs an inversion.
 SPLITTING_PAYS = 4
-# The Gram matrix of more atoms than this times the data takes longer than the parts that are needed,
-# and of more than so many too much memory.
+# The Gram matrix of more atoms than this times the data takes longer than the parts that are needed
+# of it, and of more than so many too much memory.
 ATOMS_A_DATUM_WITH_GRAM, MOST_ATOMS_WITH_GRAM = 8, 8192
 # Data are solved in float64 whose gap float32 does not know to this share of their objective.
 LEAST_KNOWN = 0.1
