@@ -66,8 +66,12 @@ INFERRED_THRESHOLD = {
     "generator.start": "data",
     "generator.frobenius": 0.0,
 }
+# Online dictionary learning, of atoms of norm 1: the penalty is about a seventh of a datum's norm at
+# D = 768, and grows with the square root of D.
+LASSO = {"batch_size": 512, "fista.penalty": 4.0, "generator.start": "data"}
 METHOD_SETTINGS = {
     "inferred_threshold": INFERRED_THRESHOLD,
+    "lasso": LASSO,
     "relu_l1": AUTOENCODER,
     "topk": AUTOENCODER,
     "batch_topk": AUTOENCODER,

@@ -4,7 +4,7 @@
 
 METHOD is one of the paper's fista, gaussian, laplacian, spike_and_slab, thresholded_gaussian,
 thresholded_gaussian_gamma, thresholded_laplacian (default), thresholded_laplacian_gamma; or
-inferred_threshold, which goes past them.
+inferred_threshold, which goes past them; or lasso, a solver's codes and an online dictionary.
 `METHOD,demo` is a short training that ends within four minutes on two cores; `METHOD,cpu` are the
 settings of `python -m jvsc.reproduce --scale=cpu`; `best` stands for the Thresholded Laplacian with
 the settings that came nearest to FISTA on objective (10) (docs/RESULTS.md).
@@ -41,7 +41,7 @@ DEMO = {
     "eval.snr_batches": 2,
 }
 
-# The inferred threshold's demonstration, which draws nothing.
+# The demonstration of methods that draw nothing.
 SHORT = {
     "seeds": (0,),
     "data.num_train": 40_000,
@@ -105,12 +105,22 @@ INFERRED_THRESHOLD = {
     "generator.frobenius": 0.0,
 }
 
+# Online dictionary learning. Its atoms have norm 1, the paper's grow: a penalty of 20 on them would
+# leave no code.
+LASSO = {
+    "num_epochs": 4,
+    "batch_size": 512,
+    "fista.penalty": 2.0,
+    "generator.start": "data",
+}
+
 
 def get_config(arguments: str = "") -> ConfigDict:
     """The paper's settings for a method, or others that have a name."""
     if arguments == "best":
         arguments = "thresholded_laplacian,best"
-    short = SHORT if arguments.startswith("inferred_threshold") else DEMO
+    short = SHORT if arguments.startswith(("inferred_threshold", "lasso")) else DEMO
     sizes = {"demo": short, "cpu": CPU, "best": BEST}
-    method_settings = PAPER_SETTINGS | {"inferred_threshold": INFERRED_THRESHOLD}
+    of_ours = {"inferred_threshold": INFERRED_THRESHOLD, "lasso": LASSO}
+    method_settings = PAPER_SETTINGS | of_ours
     return experiment_config(arguments, LIMITS, method_settings, sizes)

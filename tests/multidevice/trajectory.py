@@ -24,14 +24,14 @@ NUM_EPOCHS = 2
 
 
 def trajectory(kind: str) -> dict[str, np.ndarray]:
-    """Losses and last parameters; kind is linear, topk, matryoshka, explaining or conv.
+    """Losses and last parameters; kind is linear, topk, matryoshka, explaining, lasso or conv.
 
     With `_latents_N` behind the kind, the latents are divided among N of the devices; with
     `_streamed`, the data are sent in parts.
     """
     kind, _, shards = kind.partition("_latents_")
     kind, streamed, _ = kind.partition("_streamed")
-    if kind in ("linear", "topk", "matryoshka", "explaining"):
+    if kind in ("linear", "topk", "matryoshka", "explaining", "lasso"):
         config = small_config(batch_size=40, num_samples=3, data__num_train=400)
         if kind in ("topk", "matryoshka"):
             # No threshold of ours; an AuxK loss of latents that soon are dead.
@@ -39,6 +39,9 @@ def trajectory(kind: str) -> dict[str, np.ndarray]:
             config = small_config(
                 method=kind, threshold=None, batch_size=40, data__num_train=400, **sizes
             )
+        if kind == "lasso":
+            online = {"method": kind, "threshold": None, "fista__penalty": 1.0}
+            config = small_config(batch_size=40, data__num_train=400, **online)
         if kind == "explaining":
             corrects = {"encoder__corrects": True}
             config = small_config(batch_size=40, data__num_train=400, **EXPLAINING, **corrects)

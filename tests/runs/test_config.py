@@ -17,11 +17,11 @@ def patches(arguments=""):
     return make_config(PATCHES["get_config"](arguments).to_dict())
 
 
-# The paper has neither the inferred threshold nor sparse autoencoders.
+# The paper has neither the inferred threshold, the online lasso nor sparse autoencoders.
 OF_THE_PAPER = [
     name
     for name, method in METHODS.items()
-    if not isinstance(method, AutoencoderMethod) and name != "inferred_threshold"
+    if not isinstance(method, AutoencoderMethod) and name not in ("inferred_threshold", "lasso")
 ]
 
 

@@ -82,7 +82,11 @@ TRAINED = ("fista", "laplacian", "spike_and_slab", "thresholded_laplacian")
 
 @pytest.mark.parametrize(
     "method",
-    [pytest.param(name, marks=() if name in TRAINED else pytest.mark.slow) for name in METHODS],
+    [
+        pytest.param(name, marks=() if name in TRAINED else pytest.mark.slow)
+        for name in METHODS
+        if name != "lasso"  # which makes no gradient steps
+    ],
 )
 def test_training_lowers_the_loss(method):
     config = method_config(method, annealing__warmup_start=1.0, num_epochs=3)

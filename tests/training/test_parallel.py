@@ -44,6 +44,7 @@ def trajectory(tmp_path_factory):
         "linear",
         "explaining",
         "matryoshka",
+        pytest.param("lasso", marks=pytest.mark.slow),
         pytest.param("conv", marks=pytest.mark.slow),
         pytest.param("conv_streamed", marks=pytest.mark.slow),
     ],

@@ -125,24 +125,27 @@ def make_infer(model: Model, chunk: int, infer_chunk: InferChunk | None = None) 
     return infer
 
 
-def make_validate(model: Model, chunk: int) -> Callable[..., Float[np.ndarray, " N"]]:
+def make_validate(
+    model: Model, chunk: int, infer_chunk: InferChunk | None = None
+) -> Callable[..., Float[np.ndarray, " N"]]:
     """Compiles the validation loss of each datum; codes are inferred on the device and stay there.
 
     Args:
       model: the method.
       chunk: data at once.
+      infer_chunk: its codes by a program of one's own; by default compiled with the loss.
 
     Returns:
       `(parameters, statistics, data [N, D], key) -> losses [N]`.
     """
-    infer_chunk = make_infer_chunk(model)
+    infer = infer_chunk or make_infer_chunk(model)
+    measure = partial(_measure, model) if infer_chunk is None else jax.jit(partial(_measure, model))
 
-    @jax.jit
     def of_chunk(parameters, statistics, data, key, first):
-        inferred = infer_chunk(parameters, statistics, data, key, first)
-        return _measure(model, parameters, statistics, data, inferred)[1:]
+        inferred = infer(parameters, statistics, data, key, first)
+        return measure(parameters, statistics, data, inferred)[1:]
 
-    losses_of_all = over_data(of_chunk, chunk)
+    losses_of_all = over_data(jax.jit(of_chunk) if infer_chunk is None else of_chunk, chunk)
     return lambda *data: losses_of_all(*data)[0]
 
 

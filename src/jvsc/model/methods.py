@@ -87,8 +87,14 @@ class VariationalMethod:
 
 @dataclass(frozen=True)
 class SolverMethod:
-    """A method whose codes a solver infers, by objective (10)."""
+    """A method whose codes a solver infers, by objective (10).
 
+    Attributes:
+      learns_online: whether the dictionary is made of codes' moments (`online_dictionary`), not by
+        gradient steps.
+    """
+
+    learns_online: bool = False
     rule: ThresholdRule | None = None
     has_sparsity: bool = False
     warms_up: bool = False
@@ -126,6 +132,7 @@ def _gamma(h: Hyperparameters) -> GammaThreshold:
 
 METHODS: dict[str, Method] = {
     "fista": SolverMethod(),
+    "lasso": SolverMethod(learns_online=True),
     "gaussian": VariationalMethod(lambda h: Unthresholded(Gaussian(h.variance))),
     "laplacian": VariationalMethod(lambda h: Unthresholded(Laplacian(h.scale)), warms_up=True),
     "inferred_threshold": VariationalMethod(

@@ -68,10 +68,7 @@ class SolverCoded:
         )
         if self.has_missing:
             data = filled(data, reconstruction)
-        objective = sparse_coding_objective(data, reconstruction, codes, penalty)
-        metrics = step_metrics(
-            jnp.mean(objective.data) + jnp.mean(objective.l1), data, reconstruction, codes
-        )
+        metrics = solver_metrics(data, reconstruction, codes, penalty)
         loss = self.generator.loss_scale * jnp.mean(squared_error(data, reconstruction))
         if self.frobenius:
             loss += frobenius_term(parameters.generator, self.frobenius)
@@ -97,3 +94,15 @@ class SolverCoded:
     ) -> Float[Array, " B"]:
         """Objective (10)."""
         return sparse_coding_objective(data, reconstruction, inferred.codes, self.penalty).total()
+
+
+def solver_metrics(
+    data: Float[Array, "B D"],
+    reconstruction: Float[Array, "B D"],
+    codes: Float[Array, "B K"],
+    penalty: Float[Array, ""] | float,
+) -> StepMetrics:
+    """A step's metrics, whose loss is the mean of objective (10)."""
+    objective = sparse_coding_objective(data, reconstruction, codes, penalty)
+    loss = jnp.mean(objective.data) + jnp.mean(objective.l1)
+    return step_metrics(loss, data, reconstruction, codes)

@@ -17,6 +17,7 @@ from jvsc.model.methods import (
     AutoencoderMethod,
     Hyperparameters,
     Method,
+    SolverMethod,
     VariationalMethod,
 )
 from jvsc.model.networks import ARCHITECTURES
@@ -34,6 +35,7 @@ from jvsc.runs.sections import (
     FidConfig,
     FistaConfig,
     GeneratorConfig,
+    LassoConfig,
     NoiseConfig,
     OutputConfig,
     ParallelConfig,
@@ -55,7 +57,7 @@ class Config(Section):
     """All settings of a run; the defaults are the paper's linear experiment."""
 
     method: str = "thresholded_laplacian"
-    """One of the paper's, inferred_threshold, or a sparse autoencoder, as README.md lists them."""
+    """One of the paper's, inferred_threshold, lasso, or a sparse autoencoder (README.md)."""
     num_epochs: PositiveInt = 300
     """Passes over the training data."""
     batch_size: PositiveInt = 100
@@ -87,6 +89,7 @@ class Config(Section):
     noise: NoiseConfig = NoiseConfig()
     annealing: AnnealingConfig = AnnealingConfig()
     fista: FistaConfig = FistaConfig()
+    lasso: LassoConfig = LassoConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     eval: EvalConfig = EvalConfig()
@@ -117,6 +120,7 @@ class Config(Section):
         self._check_estimator(method)
         self._check_dictionary_alone(method)
         self._check_only_nonzeros()
+        self._check_lasso()
         if self.batch_size > self.data.num_train:
             raise ValueError(
                 f"batch_size is {self.batch_size} but data.num_train only {self.data.num_train}; "
@@ -145,6 +149,23 @@ class Config(Section):
             raise ValueError("eval.only_nonzeros does not apply to sampling=iwae; leave it out")
         if self.estimator == "subgradient_published":
             raise ValueError("eval.only_nonzeros does not apply to estimator=subgradient_published")
+
+    def _check_lasso(self) -> None:
+        """Refuses settings of online dictionary learning elsewhere, and there what it has not."""
+        if not self.learns_online:
+            if self.lasso != LassoConfig():
+                raise ValueError(f"lasso does not apply to {self.method}; leave it out")
+            return
+        if self.has_network_generator:
+            raise ValueError(
+                f"method=lasso is for patches, images or activations, not for {self.data.name}; "
+                "give fista"
+            )
+        if self.generator.initial_norm != 1:
+            raise ValueError(
+                f"generator.initial_norm is {self.generator.initial_norm}, but lasso's atoms have "
+                "norm 1; leave it out"
+            )
 
     def _check_dictionary_alone(self, method: Method) -> None:
         """Refuses what is for a dictionary, or for posteriors with moments, elsewhere."""
@@ -176,6 +197,11 @@ class Config(Section):
     def family(self) -> Method:
         """The method's entry in `jvsc.model.methods.METHODS`."""
         return METHODS[self.method]
+
+    @property
+    def learns_online(self) -> bool:
+        """Whether a dictionary is made of codes' moments, not by gradient steps."""
+        return isinstance(self.family, SolverMethod) and self.family.learns_online
 
     @property
     def has_network_generator(self) -> bool:

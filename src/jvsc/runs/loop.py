@@ -19,7 +19,7 @@ from jvsc.model.thresholding import SUBGRADIENTS
 from jvsc.runs.checkpoint import Checkpoints, Restored, keep_unfinished
 from jvsc.runs.config import Config
 from jvsc.runs.divergence import advice, describe, find_divergence, write_divergences
-from jvsc.runs.factories.models import build_annealing
+from jvsc.runs.factories.models import build_annealing, build_infer_chunk
 from jvsc.runs.interruption import Interruption, Pace
 from jvsc.runs.logs import LogRow, RunLog
 from jvsc.runs.processes import agree
@@ -247,7 +247,8 @@ def validate_seeds(
     config: Config, model: Model, dataset: Dataset
 ) -> Callable[[TrainState], list[float]]:
     """The validation loss of each seed's inferred codes, as a function."""
-    losses_of_data = make_validate(model, config.eval.chunk)
+    infer_chunk = build_infer_chunk(config, model, training=True)
+    losses_of_data = make_validate(model, config.eval.chunk, infer_chunk)
     key = inference_key(config.eval.seed)
 
     def validate(state: TrainState) -> list[float]:

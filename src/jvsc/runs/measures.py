@@ -30,6 +30,7 @@ from jvsc.model.model import Model
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.variational import Variational, needs_no_draw
 from jvsc.runs.config import Config
+from jvsc.runs.factories.models import solver_limits
 from jvsc.runs.label_measures import make_frechet, make_labels
 from jvsc.runs.subject import Compute, Make, Subject
 from jvsc.solvers.fista import refine
@@ -64,17 +65,14 @@ def make_dictionary(config: Config, model: Model, dataset: Dataset) -> Compute |
     if not model.generator.is_dictionary or needs_no_draw(model):
         return None
     settings, penalty = config.eval, config.fista.penalty
-    limits: Any = {
-        "tolerance": settings.fista_tolerance,
-        "max_iterations": settings.fista_max_iterations,
-    }
+    positive, limits = config.lasso.positive_codes, solver_limits(config, training=False)
 
     def compute(subject: Subject) -> Values:
         dictionary = subject.parameters.generator
 
         def solve(rows: Float[Array, "B D"], first: int):
             del first
-            return fastest_lasso(rows, dictionary, penalty, **limits)
+            return fastest_lasso(rows, dictionary, penalty, positive=positive, **limits)
 
         optimal, gap, iterations = in_chunks(solve, subject.data, settings.chunk)
         codes = subject.inferred.codes

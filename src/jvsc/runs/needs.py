@@ -19,8 +19,10 @@ def largest_arrays(config: Config, num_features: int) -> dict[str, int]:
     encoder = sum(math.prod(pair) for pair in pairwise(widths))
     named_data = config.data.name == "patches"
     data = (config.data.num_train + config.data.num_validation) * num_features * FLOAT
+    # Of codes and data, before a step and after it.
+    moments = 2 * latents * (latents + num_features) * config.learns_online
     return {
-        "num_latents": seeds * latents * num_features * FLOAT,
+        "num_latents": seeds * (latents * num_features + moments) * FLOAT,
         "encoder.hidden and num_latents": seeds * encoder * FLOAT,
         "num_samples, batch_size and num_latents": batch
         * min(draws, config.sampling_chunk or draws),

@@ -207,18 +207,37 @@ class AutoencoderConfig(Section):
 
 
 class FistaConfig(Section):
-    """Sparse coding by FISTA: the baseline's training, and every method's validation loss."""
+    """Sparse coding by FISTA: the baseline's training, and every method's validation loss.
+
+    Penalty, tolerance and most iterations are those of method=lasso, too.
+    """
 
     penalty: PositiveFloat = 20.0
     """Lambda of objective (10)."""
     tolerance: PositiveFloat = 1e-3
-    """Relative duality gap that ends FISTA in a training."""
+    """Relative duality gap that ends a solver in a training."""
     max_iterations: PositiveInt = 500
     """After which it ends in any case."""
     warmup_start: float = Field(default=0.1, gt=0, le=1)
     """Factor of the penalty at the start of a training by FISTA."""
     warmup_increment: PositiveFloat = 1e-4
     """By which it grows a step."""
+
+
+class LassoConfig(Section):
+    """Online dictionary learning, of method=lasso (`jvsc.solvers.learn_dictionary`).
+
+    Its penalty, tolerance and most iterations are `fista`'s; the penalty is not warmed up.
+    """
+
+    positive_codes: bool = False
+    """Whether codes may not be negative."""
+    positive_atoms: bool = False
+    """Whether atoms may not be negative."""
+    bounded_atoms: bool = False
+    """Whether atoms' norm may be less than 1; else it is 1."""
+    forgetting: float = Field(default=5.0, ge=0)
+    """Batch i of t counts (i / t) to this power; at 0 all count alike."""
 
 
 class EvalConfig(Section):

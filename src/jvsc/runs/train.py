@@ -6,16 +6,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import jax
 import optax
 from jax.sharding import Mesh
 from rich.console import Console
 
 from jvsc.data import Dataset
+from jvsc.errors import UserError
 from jvsc.model.model import Model
 from jvsc.runs.checkpoint import Checkpoints, drop_unfinished, open_checkpoints, restore_unfinished
 from jvsc.runs.config import Config
 from jvsc.runs.divergence import check_not_lost, read_divergences
 from jvsc.runs.factories import build_dataset, build_model, build_optimizer
+from jvsc.runs.factories.models import build_online_step
 from jvsc.runs.interruption import deferred_interruption
 from jvsc.runs.logs import open_log
 from jvsc.runs.loop import Loop
@@ -33,6 +36,7 @@ from jvsc.runs.workdir import check_workdir, claim_workdir, locked_workdir, make
 from jvsc.training.batches import make_prepare
 from jvsc.training.feed import Feed, fits_on_device, resident_feed, streamed_feed
 from jvsc.training.mesh import DATA_AXIS, batch_axis, check_batch_size, make_mesh, spread_latents
+from jvsc.training.online import online_feed
 from jvsc.training.state import TrainState, init_states, with_atoms_of_data
 
 
@@ -72,6 +76,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     require_trackers(config.output.trackers)
     check_workdir(workdir, config)
     check_needs(config)
+    check_one_process(config)
     mesh = make_mesh(config.parallel.latent_shards)
     check_batch_size(config.batch_size, mesh.shape[DATA_AXIS])
     dataset = build_dataset(config)
@@ -102,6 +107,18 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             )
         drop_unfinished(workdir)
         return Trained(loop.state, dataset)
+
+
+def check_one_process(config: Config) -> None:
+    """Refuses several processes of a method that learns on one host.
+
+    Raises:
+      UserError: naming it.
+    """
+    if config.learns_online and jax.process_count() > 1:
+        raise UserError(
+            f"method={config.method} learns on one host; start one process, without --distributed"
+        )
 
 
 def start_loop(
@@ -170,7 +187,16 @@ def make_feed(
     state: TrainState,
     mesh: Mesh,
 ) -> Feed:
-    """The run's epoch with its data: on the device where they fit, else streamed."""
+    """The run's epoch with its data: on the device where they fit, else streamed.
+
+    A dictionary that is learned online reads them on the host.
+    """
+    if config.learns_online:
+        prepare = make_prepare(dataset.shape, dataset.mirrored)
+        step, penalty = build_online_step(config), config.fista.penalty
+        return online_feed(
+            dataset.train, step, penalty, config.batch_size, prepare, mesh, state.key
+        )
     arguments = feed_arguments(config, model, optimizer, dataset, mesh)
     if fits_on_device(dataset.train, config.data.device_memory_fraction):
         return resident_feed(dataset.train, **arguments)

@@ -28,7 +28,7 @@ from jvsc.model.parameters import Parameters, Statistics
 from jvsc.runs.config import Config
 from jvsc.runs.divergence import read_divergences
 from jvsc.runs.factories import build_dataset, build_model
-from jvsc.runs.factories.models import build_nonzero_infer_chunk
+from jvsc.runs.factories.models import build_infer_chunk
 from jvsc.runs.model_files import (
     leaves_like,
     name_leaves,
@@ -141,7 +141,7 @@ class TrainedModel:
     @cached_property
     def _encode_chunk(self):
         key = inference_key(self.config.eval.seed)
-        infer = build_nonzero_infer_chunk(self.config, self.model)
+        infer = build_infer_chunk(self.config, self.model)
         infer = infer or jax.jit(make_infer_chunk(self.model))
         return lambda rows, first: infer(self.parameters, self.statistics, rows, key, first)[:1]
 

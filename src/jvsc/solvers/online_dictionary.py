@@ -60,6 +60,9 @@ def online_step(
     positive_codes: bool = False,
     positive_atoms: bool = False,
     bounded: bool = False,
+    forgetting: float = FORGETTING,
+    tolerance: float = TOLERANCE,
+    max_iterations: int | None = None,
 ) -> tuple[Float[np.ndarray, "K D"], DictionaryMoments, Float[np.ndarray, "B K"]]:
     """One step of online dictionary learning (Mairal, Bach, Ponce & Sapiro 2010, algorithms 1, 2).
 
@@ -77,6 +80,9 @@ def online_step(
       positive_codes: whether codes may not be negative.
       positive_atoms: whether atoms may not be.
       bounded: whether atoms may be shorter than 1.
+      forgetting: batch i of t counts (i / t)^forgetting; at 0 all count alike.
+      tolerance: relative duality gap of the codes.
+      max_iterations: of the codes' solver; its own default unless given.
 
     Returns:
       The dictionary and the moments after the step, and the batch's codes by the one before.
@@ -90,14 +96,15 @@ def online_step(
         dictionary,
         penalty,
         positive=positive_codes,
-        tolerance=TOLERANCE,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
         present=present,
     )
     codes = np.asarray(solution.codes)
     if present is not None:
         data = np.where(present, data, codes @ dictionary)
     count = moments.num_batches + 1
-    kept = np.float32((1 - 1 / count) ** FORGETTING)
+    kept = np.float32((1 - 1 / count) ** forgetting)
     moments = DictionaryMoments(
         kept * moments.codes + codes.T @ codes, kept * moments.cross + codes.T @ data, count
     )

@@ -13,10 +13,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jvsc.data.paths import user_path
 from jvsc.errors import UserError
-from jvsc.model.methods import METHODS
 from jvsc.runs.config import check_method, validated
 from jvsc.solvers.problem import as_real
-from jvsc.sparse_coder.settings import ONLINE, CoderSettings
+from jvsc.sparse_coder.settings import CoderSettings
 from jvsc.sparse_coder.standardised_rows import Data
 from jvsc.sparse_coder.stored import load_coder, save_coder
 
@@ -89,7 +88,7 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             for name, value in given.items()
         }
         settings = validated(CoderSettings, plain)
-        check_method(settings.method, (*METHODS, ONLINE))
+        check_method(settings.method)
         if not (self.callback is None or callable(self.callback)):
             raise UserError(
                 f"callback is {self.callback!r}; give a function of a FitState, or None"

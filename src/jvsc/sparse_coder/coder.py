@@ -21,7 +21,6 @@ from jvsc.runs.config import Config
 from jvsc.runs.factories import build_model, build_optimizer
 from jvsc.runs.factories.optimizers import build_encoder_optimizer
 from jvsc.solvers import fista
-from jvsc.solvers.online_dictionary import DictionaryMoments
 from jvsc.solvers.problem import norms_of
 from jvsc.sparse_coder.settings import START_SHARE, Plan
 from jvsc.sparse_coder.tracking import (
@@ -36,6 +35,7 @@ from jvsc.sparse_coder.tracking import (
 from jvsc.training.batches import Prepare, make_prepare
 from jvsc.training.epoch import Loss
 from jvsc.training.mesh import DATA_AXIS
+from jvsc.training.online import moments_in_place_of_gradients
 from jvsc.training.state import TrainState, init_state
 from jvsc.training.unit_atoms import atoms_of
 
@@ -105,20 +105,6 @@ def _make_coder(plan: Plan, num_features: int) -> Coder:
         codes=codes,
         probability=probability,
     )
-
-
-def moments_in_place_of_gradients() -> optax.GradientTransformation:
-    """What a training state holds of an optimiser: the moments of codes and data."""
-
-    def init(parameters: Any) -> DictionaryMoments:
-        atoms = parameters.generator
-        codes = jnp.zeros((len(atoms), len(atoms)), jnp.float32)
-        return DictionaryMoments(codes, jnp.zeros_like(atoms), jnp.float32(0))
-
-    def update(*_: Any) -> Any:
-        raise NotImplementedError("an online dictionary makes no gradient steps")
-
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
 
 def tracked_model(plan: Plan, num_features: int) -> SolverCoded | Variational | SparseAutoencoder:

@@ -152,7 +152,7 @@ def check_parameters(settings: CoderSettings) -> None:
       UserError: naming one, and what to do.
     """
     name = settings.method
-    method = METHODS["fista" if name == ONLINE else name]
+    method = METHODS[name]
     solves, explains = isinstance(method, SolverMethod), finds_prior(method)
     if settings.alpha is not None and not solves:
         raise UserError(

@@ -62,9 +62,8 @@ def train_step(
     Returns:
       The state after the step and the step's metrics, both of the whole batch.
     """
-    key = jax.random.fold_in(jax.random.fold_in(state.key, _STEP), state.step)
-    keys = datum_keys(jax.random.fold_in(key, _PREPARE), batch.shape[0], first)
-    data = prepare(batch, keys)
+    key = step_key(state.key, state.step)
+    data = prepared(batch, key, first, prepare)
     gradient, (metrics, statistics) = jax.grad(loss, has_aux=True)(
         state.parameters, state.statistics, data, key, state.step, first
     )
@@ -74,6 +73,18 @@ def train_step(
     parameters: Any = optax.apply_updates(state.parameters, updates)
     after = TrainState(state.step + 1, state.key, parameters, statistics, optimizer_state)
     return after, metrics
+
+
+def step_key(key: Key[Array, ""], step: Int[Array, ""]) -> Key[Array, ""]:
+    """A step's key, of the training's."""
+    return jax.random.fold_in(jax.random.fold_in(key, _STEP), step)
+
+
+def prepared(
+    batch: Shaped[Array, "B D"], key: Key[Array, ""], first: ArrayLike, prepare: Prepare
+) -> Float[Array, "B D"]:
+    """A step's data, of its key and what is stored (arguments as for `train_step`)."""
+    return prepare(batch, datum_keys(jax.random.fold_in(key, _PREPARE), batch.shape[0], first))
 
 
 def epoch_order(

@@ -119,8 +119,6 @@ def streamed_feed(
     """
     import grain  # most data are resident, and need not wait for it
 
-    # On this process's device, and kept: the states they come from will be donated.
-    keys = jax.random.wrap_key_data(jnp.asarray(np.array(jax.random.key_data(keys))))
     num_steps = len(data) // batch_size
     longest = max(1, segment_bytes // (len(keys) * batch_size * data.shape[1] * data.itemsize))
     # Segments of one length, so that one compilation serves all.
@@ -130,11 +128,7 @@ def streamed_feed(
     mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     sharding = NamedSharding(mesh, PartitionSpec(None, None, DATA_AXIS))
 
-    orders = _make_orders(len(data), batch_size)
-
-    @lru_cache(maxsize=2)
-    def order_of(epoch: int) -> np.ndarray:
-        return np.asarray(orders(keys, jnp.int32(epoch)))
+    order_of = orders_of_epochs(keys, len(data), batch_size)
 
     def read(segment: int) -> np.ndarray:
         epoch, place = divmod(segment, num_steps // steps)
@@ -173,6 +167,21 @@ def streamed_feed(
 
     begin = partial(_begin, num_steps=num_steps, mesh=mesh)
     return Feed(num_steps, begin, run_steps, lambda: current[1], seek)
+
+
+def orders_of_epochs(
+    keys: Key[Array, " S"], num_data: int, batch_size: int
+) -> Callable[[int], Int[np.ndarray, "S steps B"]]:
+    """`epoch -> epoch_order` of each seed, on the host; the last two are kept."""
+    # On this process's device, and kept: the states they come from will be donated.
+    keys = jax.random.wrap_key_data(jnp.asarray(np.array(jax.random.key_data(keys))))
+    orders = _make_orders(num_data, batch_size)
+
+    @lru_cache(maxsize=2)
+    def order_of(epoch: int) -> Int[np.ndarray, "S steps B"]:
+        return np.asarray(orders(keys, jnp.int32(epoch)))
+
+    return order_of
 
 
 # A program of its own for each length of data, of several megabytes: few are kept.

@@ -1,19 +1,22 @@
 """Models of a run: one maker for each kind of method."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Key, Shaped
 
+from jvsc.data.pixels import as_float
 from jvsc.errors import UserError
 from jvsc.evaluation.inference import Infer, InferChunk, make_infer
 from jvsc.evaluation.nonzero_draws import make_nonzero_infer_chunk
 from jvsc.model.autoencoders import AutoencoderOptions, SparseAutoencoder, biased_dictionary
 from jvsc.model.empirical_bayes import EmpiricalBayes
 from jvsc.model.methods import AutoencoderMethod, SolverMethod, VariationalMethod
-from jvsc.model.model import Model
+from jvsc.model.model import Inference, Model
 from jvsc.model.networks import (
     ARCHITECTURES,
     Encoder,
@@ -33,7 +36,10 @@ from jvsc.model.solver_coded import Solve, SolverCoded
 from jvsc.model.variational import Variational
 from jvsc.runs.config import Config
 from jvsc.solvers import fista, proximal_gradient
+from jvsc.solvers.lasso import fastest_lasso
+from jvsc.solvers.online_dictionary import online_step
 from jvsc.training import schedules
+from jvsc.training.online import OnlineStep
 
 
 def build_model(
@@ -105,18 +111,44 @@ def build_solver_coded(
     """A method whose codes a solver infers (arguments as for `build_model`)."""
     generator = build_generator(config, num_features, axis_name)
     settings = config.fista
-    limits = (settings.tolerance, settings.max_iterations)
-    if not training and not config.has_network_generator:
-        limits = (config.eval.fista_tolerance, config.eval.fista_max_iterations)
-    make_solve = solve_network if config.has_network_generator else solve_dictionary
+    if config.has_network_generator:
+        limits = solver_limits(config, training=True)
+        solve = solve_network(generator, config.num_latents, limits)
+    else:
+        solve = solve_dictionary(solver_limits(config, training), config.lasso.positive_codes)
     return SolverCoded(
         generator=generator,
-        solve=make_solve(generator, config.num_latents, *limits),
+        solve=solve,
         penalty=settings.penalty,
         penalty_warmup=lambda step: schedules.warmup(
             step, settings.warmup_start, 0, settings.warmup_increment
         ),
         frobenius=frobenius_weight(config),
+    )
+
+
+def solver_limits(config: Config, training: bool) -> dict[str, Any]:
+    """Tolerance and most iterations of a solver, in a training or an evaluation."""
+    if training:
+        return {
+            "tolerance": config.fista.tolerance, "max_iterations": config.fista.max_iterations
+        }  # fmt: skip
+    return {
+        "tolerance": config.eval.fista_tolerance,
+        "max_iterations": config.eval.fista_max_iterations,
+    }
+
+
+def build_online_step(config: Config) -> OnlineStep:
+    """A step of online dictionary learning."""
+    settings = config.lasso
+    return partial(
+        online_step,
+        positive_codes=settings.positive_codes,
+        positive_atoms=settings.positive_atoms,
+        bounded=settings.bounded_atoms,
+        forgetting=settings.forgetting,
+        **solver_limits(config, training=True),
     )
 
 
@@ -213,11 +245,8 @@ def frobenius_weight(config: Config) -> float:
     return 0.0 if config.has_network_generator else config.generator.frobenius
 
 
-def solve_dictionary(
-    generator: Generator, num_latents: int, tolerance: float, max_iterations: int
-) -> Solve:
+def solve_dictionary(limits: dict[str, Any], positive: bool) -> Solve:
     """Codes under a dictionary by FISTA."""
-    del generator, num_latents
 
     def solve(
         parameters: Parameters,
@@ -226,15 +255,12 @@ def solve_dictionary(
         penalty: Float[Array, ""],
     ) -> Float[Array, "B K"]:
         del statistics
-        limits = {"tolerance": tolerance, "max_iterations": max_iterations}
-        return fista(data, parameters.generator, penalty, **limits).codes
+        return fista(data, parameters.generator, penalty, positive=positive, **limits).codes
 
     return solve
 
 
-def solve_network(
-    generator: Generator, num_latents: int, tolerance: float, max_iterations: int
-) -> Solve:
+def solve_network(generator: Generator, num_latents: int, limits: dict[str, Any]) -> Solve:
     """Codes under a network by proximal gradient steps through it."""
 
     def solve(
@@ -248,7 +274,6 @@ def solve_network(
             return half_squared_norm(data - images)
 
         start = jnp.zeros((data.shape[0], num_latents), data.dtype)
-        limits = {"tolerance": tolerance, "max_iterations": max_iterations}
         return proximal_gradient(data_term, start, penalty, **limits).codes
 
     return solve
@@ -280,12 +305,34 @@ def build_infer(config: Config, model: Model) -> Infer:
     Raises:
       UserError: if `eval.only_nonzeros` is asked for and Numba not installed.
     """
-    return make_infer(model, config.eval.chunk, build_nonzero_infer_chunk(config, model))
+    return make_infer(model, config.eval.chunk, build_infer_chunk(config, model))
 
 
-def build_nonzero_infer_chunk(config: Config, model: Model) -> InferChunk | None:
-    """Inference by drawing non-zeros alone, where `eval.only_nonzeros` asks for it."""
-    if not config.eval.only_nonzeros:
+def build_infer_chunk(config: Config, model: Model, training: bool = False) -> InferChunk | None:
+    """Inference on the host, where a run has one; else None, for the compiled one.
+
+    That is by drawing non-zeros alone, where `eval.only_nonzeros` asks for it in an evaluation, and
+    by the fastest solver for method=lasso (arguments as for `build_model`).
+    """
+    if config.learns_online:
+        return partial(_infer_by_fastest_lasso, config, solver_limits(config, training))
+    if training or not config.eval.only_nonzeros:
         return None
     assert isinstance(model, Variational)  # Config refuses others
     return make_nonzero_infer_chunk(model, config.hyperparameters().threshold)
+
+
+def _infer_by_fastest_lasso(
+    config: Config,
+    limits: dict[str, Any],
+    parameters: Parameters,
+    statistics: Statistics,
+    data: Shaped[Array, "B D"],
+    key: Key[Array, ""],
+    first: ArrayLike,
+) -> Inference:
+    del statistics, key, first
+    positive = config.lasso.positive_codes
+    given: Any = {"positive": positive} | limits
+    data, atoms = as_float(data), parameters.generator
+    return Inference(jnp.asarray(fastest_lasso(data, atoms, config.fista.penalty, **given).codes))

@@ -8,6 +8,7 @@ from jvsc.model.methods import AutoencoderMethod
 from jvsc.model.parameters import Parameters
 from jvsc.runs.config import Config
 from jvsc.training import schedules
+from jvsc.training.online import moments_in_place_of_gradients
 from jvsc.training.unit_atoms import with_unit_atoms
 
 # (learning rate, momentum) -> optimiser
@@ -22,7 +23,12 @@ GENERATOR_OPTIMIZERS: dict[str, Callable[[optax.Schedule], optax.GradientTransfo
 
 
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """The encoder's optimiser, and the dictionary's own; networks share the former."""
+    """The encoder's optimiser, and the dictionary's own; networks share the former.
+
+    Of a dictionary that is learned online, what stands in an optimiser's place.
+    """
+    if config.learns_online:
+        return moments_in_place_of_gradients()
     encoder = build_encoder_optimizer(config, steps_per_epoch)
     if isinstance(config.family, AutoencoderMethod):
         return with_unit_atoms(encoder)
