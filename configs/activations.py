@@ -66,8 +66,8 @@ INFERRED_THRESHOLD = {
     "generator.start": "data",
     "generator.frobenius": 0.0,
 }
-# Online dictionary learning, of atoms of norm 1: the penalty is about a seventh of a datum's norm at
-# D = 768, and grows with the square root of D.
+# Online dictionary learning, of atoms of norm 1: a penalty of about a seventh of a datum's norm at
+# D = 768; it is to grow with the square root of D.
 LASSO = {"batch_size": 512, "fista.penalty": 4.0, "generator.start": "data"}
 METHOD_SETTINGS = {
     "inferred_threshold": INFERRED_THRESHOLD,
