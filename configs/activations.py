@@ -68,7 +68,7 @@ INFERRED_THRESHOLD = {
 }
 # Online dictionary learning, of atoms of norm 1: a penalty of about a seventh of a datum's norm at
 # D = 768; it is to grow with the square root of D.
-LASSO = {"batch_size": 512, "fista.penalty": 4.0, "generator.start": "data"}
+LASSO = {"batch_size": 1024, "fista.penalty": 4.0, "generator.start": "data"}
 METHOD_SETTINGS = {
     "inferred_threshold": INFERRED_THRESHOLD,
     "lasso": LASSO,

@@ -109,7 +109,7 @@ INFERRED_THRESHOLD = {
 # leave no code.
 LASSO = {
     "num_epochs": 4,
-    "batch_size": 512,
+    "batch_size": 1024,
     "fista.penalty": 2.0,
     "generator.start": "data",
 }

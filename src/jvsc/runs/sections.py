@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from jvsc.model.empirical_bayes import NoiseRule
+from jvsc.solvers.online_dictionary import FORGETTING
 
 
 class Section(BaseModel):
@@ -236,7 +237,7 @@ class LassoConfig(Section):
     """Whether atoms may not be negative."""
     bounded_atoms: bool = False
     """Whether atoms' norm may be less than 1; else it is 1."""
-    forgetting: float = Field(default=5.0, ge=0)
+    forgetting: float = Field(default=FORGETTING, ge=0)
     """Batch i of t counts (i / t) to this power; at 0 all count alike."""
 
 
