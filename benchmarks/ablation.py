@@ -26,12 +26,15 @@ from jvsc.runs.restore import seed_variables
 from jvsc.runs.train import train
 
 # A posterior as wide as its prior would close all gates before an encoder of layers has learned
-# where to open them: these begin narrow.
+# where to open them: these begin narrow, and dense layers' prior stays so.
 MLP = {
     "encoder.name": "mlp",
+    "encoder.hidden": (512,),
     "encoder.learning_rate": 1e-3,
     "encoder.start_at_prior": True,
-    "prior.scale": 0.2,
+    "prior.scale": 0.1,
+    "prior.learns_scale": False,
+    "prior.learns_sparsity": False,
 }
 LINEAR = {"encoder.name": "linear", "encoder.learning_rate": 1e-3, "prior.scale": 0.5}
 # Where nothing finds noise and prior: the divergence's weight that the noise would give.
