@@ -22,7 +22,7 @@ from jvsc.training.epoch import train_step
 from jvsc.training.mesh import DATA_AXIS
 from jvsc.training.state import init_state, initial_variables
 
-PARTS = {"generator": Generator, "posterior": Posterior, "encoder": Encoder}
+_PARTS: dict[str, type] = {"generator": Generator, "posterior": Posterior, "encoder": Encoder}
 
 
 def check_arguments(model: Any, optimizer: Any, callback: Any, key: Any) -> None:
@@ -48,7 +48,7 @@ def check_arguments(model: Any, optimizer: Any, callback: Any, key: Any) -> None
 
 
 def _check_kinds(model: Variational) -> None:
-    for name, kind in PARTS.items():
+    for name, kind in _PARTS.items():
         part = getattr(model, name)
         if not isinstance(part, kind):
             raise UserError(

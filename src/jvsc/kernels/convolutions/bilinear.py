@@ -61,29 +61,39 @@ def adjoint_of(
     return jax.linear_transpose(forward, images)(features)[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve_by(images: Images, kernel: Kernel, stride: int, padding: int, maps: Maps) -> Features:
     """`jvsc.kernels.convolutions.convolve`, it and its gradients computed by `maps`."""
-    return maps.forward(images, kernel, stride, padding)
+    return _convolve(maps, images, kernel, stride, padding)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def transposed_convolve_by(
     features: Features, kernel: Kernel, stride: int, padding: int, maps: Maps
 ) -> Images:
     """`jvsc.kernels.convolutions.transposed_convolve`, it and its gradients computed by `maps`."""
+    return _transposed_convolve(maps, features, kernel, stride, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
+def _convolve(maps: Maps, images: Images, kernel: Kernel, stride: int, padding: int) -> Features:
+    return maps.forward(images, kernel, stride, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
+def _transposed_convolve(
+    maps: Maps, features: Features, kernel: Kernel, stride: int, padding: int
+) -> Images:
     size = images_size(features.shape[1:3], kernel, stride, padding)
     return maps.adjoint(features, kernel, stride, padding, size)
 
 
 def _keep(
-    images: Images, kernel: Kernel, stride: int, padding: int, maps: Maps
+    maps: Maps, images: Images, kernel: Kernel, stride: int, padding: int
 ) -> tuple[Features, tuple[Images, Kernel]]:
-    return convolve_by(images, kernel, stride, padding, maps), (images, kernel)
+    return _convolve(maps, images, kernel, stride, padding), (images, kernel)
 
 
 def _pull_back(
-    stride: int, padding: int, maps: Maps, primals: tuple[Images, Kernel], cotangent: Features
+    maps: Maps, stride: int, padding: int, primals: tuple[Images, Kernel], cotangent: Features
 ) -> tuple[Images, Kernel]:
     images, kernel = primals
     return (
@@ -93,13 +103,13 @@ def _pull_back(
 
 
 def _keep_transposed(
-    features: Features, kernel: Kernel, stride: int, padding: int, maps: Maps
+    maps: Maps, features: Features, kernel: Kernel, stride: int, padding: int
 ) -> tuple[Images, tuple[Features, Kernel]]:
-    return transposed_convolve_by(features, kernel, stride, padding, maps), (features, kernel)
+    return _transposed_convolve(maps, features, kernel, stride, padding), (features, kernel)
 
 
 def _pull_back_transposed(
-    stride: int, padding: int, maps: Maps, primals: tuple[Features, Kernel], cotangent: Images
+    maps: Maps, stride: int, padding: int, primals: tuple[Features, Kernel], cotangent: Images
 ) -> tuple[Features, Kernel]:
     features, kernel = primals
     return (
@@ -108,5 +118,5 @@ def _pull_back_transposed(
     )
 
 
-convolve_by.defvjp(_keep, _pull_back)
-transposed_convolve_by.defvjp(_keep_transposed, _pull_back_transposed)
+_convolve.defvjp(_keep, _pull_back)
+_transposed_convolve.defvjp(_keep_transposed, _pull_back_transposed)
