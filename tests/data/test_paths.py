@@ -71,6 +71,14 @@ def test_shards_follow_their_numbers_and_are_named(tmp_path):
     assert in_natural_order(["a10", "a9b", "b1", "a", "10", "9"]) == [
         *("9", "10", "a", "a9b", "a10", "b1")
     ]
+    assert in_natural_order(["x10²", "x2²"]) == ["x2²", "x10²"]  # what int cannot read is no number
+
+
+def test_a_file_that_is_no_array_says_nothing_of_pickles(tmp_path):
+    (tmp_path / "x.npy").write_bytes(b"junk")
+    with pytest.raises(UserError, match="it holds no array of numbers") as caught:
+        load_activations(str(tmp_path), num_train=1, num_validation=1)
+    assert "pickle" not in str(caught.value)
 
 
 @pytest.mark.parametrize("save", [np.save, lambda file, x: np.savez(f"{file}"[:-4], x=x)])
@@ -139,7 +147,8 @@ def test_what_lies_in_a_folder_without_the_data_is_named(tmp_path):
             load(str(tmp_path))
 
 
-def test_kaggles_celeba_is_the_official_one(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])  # as spreadsheets save it
+def test_kaggles_celeba_is_the_official_one(encoding, tmp_path):
     official = face_folder(tmp_path / "official", 3, 2)
     lines = (official / "list_eval_partition.txt").read_text().split("\n")
     names = [line.split()[0] for line in lines if line]
@@ -151,7 +160,8 @@ def test_kaggles_celeba_is_the_official_one(tmp_path):
         ("list_eval_partition.csv", "image_id,partition", lines),
         ("list_attr_celeba.csv", "image_id,Young,Male", given),
     ):
-        (kaggle / name).write_text("\n".join([header, *(r.replace(" ", ",") for r in rows)]))
+        text = "\n".join([header, *(r.replace(" ", ",") for r in rows)])
+        (kaggle / name).write_text(text, encoding)
     one, other = (
         load_celeba(str(folder), num_train=3, num_validation=2, cache_dir=str(tmp_path / "cache"))
         for folder in (official, kaggle)

@@ -133,7 +133,7 @@ def folder_attributes(folder: Path) -> ReadAttributes | None:
 
     def read(split: int, images: list[str]) -> tuple[tuple[str, ...], Bool[np.ndarray, "N A"]]:
         del split
-        lines = list(map(in_words, file.read_text().splitlines()))
+        lines = list(map(in_words, file.read_text("utf-8-sig", "replace").splitlines()))
         # The file begins with a number of lines, the table with the name of the images' column.
         lines = lines if is_table else lines[1:]
         names = tuple(lines[0][is_table:]) if lines else ()
@@ -191,7 +191,7 @@ def folder_faces(folder: Path) -> list[EncodedImages]:
     try:
         if not file.is_file():
             raise OSError(f"no {file.name} there")
-        lines = file.read_text().splitlines()
+        lines = file.read_text("utf-8-sig", "replace").splitlines()
         there = set(os.listdir(images))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(

@@ -107,7 +107,8 @@ def folder_images(path: Path, smallest: int = 1) -> Images:
             with Image.open(file) as picture:
                 grey = grey_levels(picture)
         except Exception as error:  # image readers raise almost anything
-            raise UserError(f"data.path={path}: {file.name} is not readable ({error})") from None
+            reason = f"data.path={path}: {file.name} is not readable ({error}); remove it"
+            raise UserError(reason) from None
         if not np.isfinite(grey).all():
             raise UserError(f"data.path={path}: NaN or infinite pixels in {file.name}; remove it")
         if min(grey.shape) < smallest:

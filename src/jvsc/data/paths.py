@@ -38,7 +38,7 @@ def in_natural_order(names: Iterable[str]) -> list[str]:
 
     def key(name: str) -> list[tuple[int, int, str]]:
         parts = re.split(r"([0-9]+)", name)
-        return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]
+        return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts]
 
     return sorted(names, key=key)
 

@@ -251,6 +251,8 @@ def _arrays(file: Path, argument: str) -> list[np.ndarray]:
             return _safetensors(file)
     except Exception as error:  # whatever a damaged file makes a reader raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "pickle" in reason:  # NumPy's word for whatever it does not know, and no remedy
+            reason = "it holds no array of numbers"
         raise UserError(f"{file} cannot be read ({reason}); give another") from None
     raise UserError(f"{file}: give a {', '.join(SUFFIXES)} file or a folder of them", argument)
 

@@ -68,7 +68,7 @@ def read_tokens(file: Path, num_rows: int, count: int) -> Tokens:
     texts: list[list[str]] = []
     total, number = 0, 0
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             for line in lines:
                 number += 1
                 text = _TEXT.validate_json(line)
