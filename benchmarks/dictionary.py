@@ -8,8 +8,8 @@ so many non-zeros; `jvsc.solvers.lasso` codes for everyone. Each learner has its
 the penalty that is best for it of those that are tried; of patches SPAMS takes 512 a step.
 """
 
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import spams
 from matplotlib.ticker import LogLocator, NullFormatter
-from sklearn.datasets import load_digits
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
 from benchmarks.lasso import penalty_of
-from benchmarks.workload import patches
+from benchmarks.timing import timed
+from benchmarks.workload import digits, patches
 from jvsc import SparseCoder
 from jvsc.solvers import lasso
 
@@ -80,41 +80,40 @@ def of_patches() -> Iterator[Learned]:
     """80,000 whitened patches, at 13 non-zeros."""
     train, validation = patches()
     train, held_out = standardised(train, validation[:HELD_OUT])
-
-    def learned(name: str, learn: Callable[[], np.ndarray]) -> Learned:
-        dictionary, seconds = timed(learn)
-        return Learned("patches", name, seconds, quality(dictionary, held_out, 13))
-
+    measured = partial(learned, "patches", held_out, 13)
     for passes in (1, 2, 4, None, 20):
-        yield learned("jvsc", lambda passes=passes: by_jvsc(train, 13, passes))
+        yield measured("jvsc", by_jvsc, train, 13, passes)
     for seconds in (1, 3, 6, 15, 60):
         # Few steps suit another penalty than many.
         penalties = (2.0, 2.4, 3.2) if seconds <= 6 else (2.4,)
-        yield max(
-            (
-                learned("SPAMS", lambda p=penalty, s=seconds: by_spams(train, s, p))
-                for penalty in penalties
-            ),
-            key=lambda one: one.r2,
-        )
+        tried = [measured("SPAMS", by_spams, train, seconds, penalty) for penalty in penalties]
+        yield max(tried, key=lambda one: one.r2)
     options: Any = {"max_iter": 1, "batch_size": BATCH}
-    yield learned("scikit-learn, 4,000 data", lambda: by_scikit_learn(train[:4000], 2.4, **options))
+    yield measured("scikit-learn, 4,000 data", by_scikit_learn, train[:4000], 2.4, **options)
 
 
 def of_digits() -> Iterator[Learned]:
     """1,400 digits, at 25 non-zeros."""
-    rows = np.random.default_rng(0).permutation(np.asarray(load_digits(return_X_y=True)[0]))
-    train, held_out = standardised(rows[:1400], rows[1400:])
-
-    def learned(name: str, learn: Callable[[], np.ndarray]) -> Learned:
-        dictionary, seconds = timed(learn)
-        return Learned("digits", name, seconds, quality(dictionary, held_out, 25))
-
+    train, held_out = standardised(*digits())
+    measured = partial(learned, "digits", held_out, 25)
     for passes in (10, 20, None):
-        yield learned("jvsc", lambda passes=passes: by_jvsc(train, 25, passes))
+        yield measured("jvsc", by_jvsc, train, 25, passes)
     for penalty in (0.25, 0.35, 0.5, 0.7, 1.0):
-        name = f"scikit-learn, alpha {penalty}"
-        yield learned(name, lambda p=penalty: by_scikit_learn(train, p))
+        yield measured(f"scikit-learn, alpha {penalty}", by_scikit_learn, train, penalty)
+
+
+def learned(
+    data: str,
+    held_out: np.ndarray,
+    non_zeros: int,
+    learner: str,
+    learn: Callable[..., np.ndarray],
+    *arguments: Any,
+    **options: Any,
+) -> Learned:
+    """Learns a dictionary, and measures it on held-out data at so many non-zeros."""
+    dictionary, seconds = timed(learn, *arguments, **options)
+    return Learned(data, learner, seconds, quality(dictionary, held_out, non_zeros))
 
 
 def standardised(train: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,13 +121,6 @@ def standardised(train: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, n
     mean, scale = train.mean(axis=0), train.std()
     one, other = ((rows - mean) / scale for rows in (train, held_out))
     return np.ascontiguousarray(one, np.float32), np.ascontiguousarray(other, np.float32)
-
-
-def timed(learn: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
-    """What it learns, and in how many seconds."""
-    start = time.perf_counter()
-    dictionary = learn()
-    return dictionary, time.perf_counter() - start
 
 
 def draw(found: list[Learned], path: Path) -> None:

@@ -10,8 +10,7 @@ non-zeros of a datum, by interpolation. Nothing is chosen on the held-out data.
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +20,10 @@ import spams
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_digits
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 
+from benchmarks import workload
+from benchmarks.timing import timed
 from jvsc import SparseCoder
 from jvsc.data import load_patches
 
@@ -77,13 +77,6 @@ def explained(data: Data, reconstruction: Data, mean: Float[np.ndarray, " D"]) -
     """R^2 of all entries, against the training mean."""
     error = np.sum((data - reconstruction) ** 2, dtype=np.float64)
     return float(1 - error / np.sum((data - mean) ** 2, dtype=np.float64))
-
-
-def timed(function: Callable, *arguments: Any, **options: Any) -> tuple[Any, float]:
-    """A function's result and its seconds."""
-    start = time.perf_counter()
-    result = function(*arguments, **options)
-    return result, time.perf_counter() - start
 
 
 def of_coder(
@@ -162,8 +155,7 @@ def patches(seeds: tuple[int, ...]) -> Iterator[Point]:
 
 def digits(seeds: tuple[int, ...]) -> Iterator[Point]:
     """scikit-learn's digits, K = 128, 1,400 of them to learn from."""
-    rows = np.random.default_rng(0).permutation(np.asarray(load_digits(return_X_y=True)[0]))
-    train, test = rows[:1400], rows[1400:]
+    train, test = workload.digits()
     for seed in seeds:
         for wanted in (8.5, 10.5, 13.0):
             share = wanted / NUM_DIGIT_ATOMS

@@ -8,14 +8,13 @@ with as many non-zeros as are wanted. R^2 is of data that no fit has seen.
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 
+from benchmarks.timing import timed
+from benchmarks.workload import digits
 from jvsc import SparseCoder
 from jvsc.data import load_patches
 
@@ -25,19 +24,11 @@ COLUMNS = "| data | method | sparsity | share of non-zeros | R2 | fit s | transf
 
 def data_sets(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Training and test data of each set."""
-    digits = np.random.default_rng(0).permutation(np.asarray(load_digits(return_X_y=True)[0]))
     patches = load_patches(path, num_train=20_000, num_validation=1_000)
     return {
-        "digits": (digits[:1400], digits[1400:]),
+        "digits": digits(),
         "patches": (np.asarray(patches.train), patches.validation),
     }
-
-
-def timed(function: Callable, *arguments: Any) -> tuple[Any, float]:
-    """A function's result and its seconds."""
-    start = time.perf_counter()
-    result = function(*arguments)
-    return result, time.perf_counter() - start
 
 
 def report(name: str, method: str, sparsity: float, codes: Any, r2: float, *seconds: float) -> None:

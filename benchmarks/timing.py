@@ -37,6 +37,13 @@ def seconds_of(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def timed(function: Callable, *arguments: Any, **options: Any) -> tuple[Any, float]:
+    """A function's result and its seconds."""
+    start = time.perf_counter()
+    result = function(*arguments, **options)
+    return result, time.perf_counter() - start
+
+
 def compare(
     contestants: Mapping[str, Callable[[], Any]], repetitions: int = REPETITIONS, warmup: int = 2
 ) -> dict[str, Timing]:

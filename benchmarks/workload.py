@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from sklearn.datasets import load_digits
 
 from jvsc.runs.commandline import bundled_config, parse
 from jvsc.runs.config import Config
@@ -63,6 +64,12 @@ def patches() -> tuple[np.ndarray, np.ndarray]:
     images = os.environ.get("JVSC_IMAGES", "")
     dataset = build_dataset(settings("patches.py:fista", {"data.path": images}))
     return np.asarray(dataset.train), dataset.validation
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits [N, 64] in an order of chance: 1,400 to learn from, 397 held out."""
+    rows = np.random.default_rng(0).permutation(np.asarray(load_digits(return_X_y=True)[0]))
+    return rows[:1400], rows[1400:]
 
 
 def settings(config_file: str, overrides: dict[str, Any]) -> Config:
