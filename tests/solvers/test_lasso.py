@@ -189,6 +189,8 @@ def test_the_gap_tells_who_missed_the_tolerance():
     best = objective(exact.codes, data, dictionary, 0.005)
     assert (exact.gap <= 1e-10 * best).all()
     assert (exact.iterations > 0).any()  # of the others the signs gave the codes
+    few = lasso(data[:10], dictionary, 0.005, tolerance=1e-10)  # too few to split
+    assert (few.iterations > 0).all()
     assert (exact.iterations < 1000).all()
     for count in (0, 1, 5):
         stopped = lasso(data, dictionary, 0.005, tolerance=1e-10, max_iterations=count)

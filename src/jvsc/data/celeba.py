@@ -193,7 +193,7 @@ def folder_faces(folder: Path) -> list[EncodedImages]:
             raise OSError(f"no {file.name} there")
         lines = file.read_text("utf-8-sig", "replace").splitlines()
         there = set(os.listdir(images))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(
             f"data.path={folder}: give a folder with {PARTITION_FILE} and {IMAGE_FOLDER}/ ({error})"
             f"{what_lies(folder)}"

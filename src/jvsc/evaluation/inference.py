@@ -139,13 +139,13 @@ def make_validate(
       `(parameters, statistics, data [N, D], key) -> losses [N]`.
     """
     infer = infer_chunk or make_infer_chunk(model)
-    measure = partial(_measure, model) if infer_chunk is None else jax.jit(partial(_measure, model))
+    measure = jax.jit(partial(_measure, model))
 
     def of_chunk(parameters, statistics, data, key, first):
         inferred = infer(parameters, statistics, data, key, first)
         return measure(parameters, statistics, data, inferred)[1:]
 
-    losses_of_all = over_data(jax.jit(of_chunk) if infer_chunk is None else of_chunk, chunk)
+    losses_of_all = over_data(of_chunk if infer_chunk else jax.jit(of_chunk), chunk)
     return lambda *data: losses_of_all(*data)[0]
 
 

@@ -42,7 +42,7 @@ def _sweep(count, gram, gradient, codes, penalties, signed):
 def _newton(count, energy, gram, gradient, codes, penalties, smallest, room):
     """Moves to the minimum under the codes' present signs, or to the first zero on the way.
 
-    Whether it met one. In a direction that the Gram matrix does not see, which the ridge alone
+    In a direction that the Gram matrix does not see, which the ridge alone
     bounds, it goes to a zero. Where rounding lets there be none, the codes stay as they are.
     """
     places, direction, upper = room
@@ -53,7 +53,7 @@ def _newton(count, energy, gram, gradient, codes, penalties, smallest, room):
             direction[nonzeros] = gradient[a] - (penalties[a] if codes[a] > 0 else -penalties[a])
             nonzeros += 1
     if nonzeros == 0:
-        return False
+        return
     solve_on_support(places, nonzeros, gram, upper, direction, smallest, smallest)
     length, first = codes.dtype.type(1), -1
     for p in range(nonzeros):
@@ -67,7 +67,7 @@ def _newton(count, energy, gram, gradient, codes, penalties, smallest, room):
         after += penalties[a] * abs(codes[a] + length * direction[p])
     # What has more is worse than no codes; NaN is not less either.
     if not after <= max(before, energy / 2):
-        return False
+        return
     for p in range(nonzeros):
         a = places[p]
         step = -codes[a] if p == first else length * direction[p]
@@ -75,7 +75,6 @@ def _newton(count, energy, gram, gradient, codes, penalties, smallest, room):
         row = gram[a, :count]
         for b in range(count):
             gradient[b] -= step * row[b]
-    return first >= 0
 
 
 @compiled
