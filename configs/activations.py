@@ -49,7 +49,6 @@ AUTOENCODER = {"num_samples": 1, "encoder.max_gradient_norm": None}
 # Exact bound, three steps of inference with a matrix each beside the dictionary; `sparsity` is the
 # share of latents in use, of which data that were not seen take a tenth to a fifth more.
 INFERRED_THRESHOLD = {
-    "num_samples": 1,
     "sampling": "exact",
     "sparsity": 0.01,
     "prior.scale": 2.5,

@@ -33,7 +33,19 @@ SETTINGS = {
     "fista.max_iterations": 50,
 }
 NO_WARMUP = {"annealing.warmup_start": 1.0}
+# By mean and variance of the code; `sparsity` is the prior's probability of a non-zero, and the
+# share of latents in use that the noise is held to.
+INFERRED_THRESHOLD = {
+    "sampling": "moments",
+    "sparsity": 0.1,
+    "prior.scale": 1.0,
+    "prior.learns_sparsity": False,
+    "noise.variance": 0.05,
+    "annealing.kl_warmup_share": 0.1,
+    **NO_WARMUP,
+}
 METHOD_SETTINGS = {
+    "inferred_threshold": INFERRED_THRESHOLD,
     "laplacian": NO_WARMUP,
     "spike_and_slab": {"sparsity": 0.1},
     "thresholded_gaussian": {"sparsity": 0.1},

@@ -81,7 +81,7 @@ MISTAKES = [
     ({"eval": {"only_nonzeros": True}, "sampling": "iwae"}, "does not apply to sampling=iwae"),
     ({"prior": {"scale": 0.0}}, "prior.scale is 0.0"),
     ({"prior": {"variance": -1.0}}, "prior.variance is -1.0"),
-    ({"sampling": "mean"}, "'max', 'avg', 'iwae' or 'exact'"),
+    ({"sampling": "mean"}, "'max', 'avg', 'iwae', 'exact' or 'moments'"),
     ({"estimator": "st"}, "'subgradient' or 'subgradient_published'"),
     ({"seeds": ()}, "one or more different"),
     ({"seeds": (1, 1)}, "one or more different"),

@@ -88,9 +88,12 @@ def test_it_is_trained_by_draws_too(tmp_path, sampling):
 
 
 @pytest.mark.slow
-def test_a_conv_generator_is_trained_by_draws(tmp_path, monkeypatch):
+@pytest.mark.parametrize("sampling", ["max", "moments"])
+def test_a_conv_generator_is_trained_by_draws_and_by_moments(tmp_path, monkeypatch, sampling):
     monkeypatch.setattr(jvsc.runs.train, "build_dataset", random_images)
-    config = image_config(method="inferred_threshold", threshold=None, num_samples=2)
+    config = image_config(
+        method="inferred_threshold", threshold=None, num_samples=2, sampling=sampling, seeds=(0, 1)
+    )
     train(config, tmp_path)
     metrics = evaluate_run(config, tmp_path, random_images(config)).report["metrics"]
     assert np.isfinite(metrics["mse"]).all()
@@ -100,7 +103,8 @@ def test_a_conv_generator_is_trained_by_draws(tmp_path, monkeypatch):
     ("changes", "told"),
     [
         ({"encoder__name": "unrolled", "data__name": "fashion_mnist"}, "encoder.name=unrolled"),
-        ({"sampling": "exact", "data__name": "fashion_mnist"}, "sampling=exact"),
+        ({"sampling": "exact", "data__name": "fashion_mnist"}, "sampling=exact.*give moments"),
+        ({"sampling": "moments"}, "sampling=moments.*give exact"),
         (
             {"sampling": "exact", "method": "thresholded_laplacian_gamma", "threshold": 0.2},
             "sampling=exact",

@@ -13,6 +13,7 @@ from jvsc.data import Dataset
 from jvsc.errors import DivergenceError, UserError
 from jvsc.model.model import StepMetrics
 from jvsc.model.networks import Encoder, Generator
+from jvsc.model.posteriors import InferredThreshold
 from jvsc.model.variational import Variational
 
 X = matrix()
@@ -68,8 +69,10 @@ class Wrapped:
         ({"encoder": None}, "the model's encoder is None; give jvsc.model"),
         ({"generator": affine_encoder()}, "generator is a Encoder; give"),
         ({"posterior": Rectified}, "posterior is the class Rectified; give"),
-        ({"sampling": "best"}, "is 'best'; give one of max, avg, iwae, exact"),
-        ({"sampling": "exact"}, "needs a dictionary and a posterior whose mom"),
+        ({"sampling": "best"}, "is 'best'; give one of max, avg, iwae, exact, moments"),
+        ({"sampling": "moments"}, "needs a posterior whose moments are known; give"),
+        ({"sampling": "exact"}, "needs a posterior whose moments are known"),
+        ({"sampling": "exact", "posterior": InferredThreshold()}, "a dictionary; give sampling='moments'"),
         ({"num_samples": 0}, "num_samples is 0; give a whole number of at least"),
         ({"num_samples": 2.5}, "num_samples is 2.5; give a whole number"),
         ({"num_samples": 10**12}, "num_samples and batch_size: would take .* lower them"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jvsc.model.thresholding import gradient_carrier
 
@@ -132,30 +132,16 @@ def filled(
     return jnp.where(jnp.isnan(data), values, data)
 
 
-def expected_squared_error(
-    data: Float[Array, "*B D"],
-    reconstruction: Float[Array, "*B D"],
-    variance: Float[Array, "*B K"],
-    dictionary: Float[Array, "K D"],
-    has_missing: bool = False,
-) -> Float[Array, "*B"]:
-    """Expectation of `squared_error` over codes with the reconstruction m A and variances v.
-
-    E ||x - s A||^2 is ||x - m A||^2 + sum_k v_k ||A_k||^2; over some entries alone, the norms are
-    of those. The mean is over D in any case, so that the divergence keeps its weight.
+def entries_of(
+    data: Float[Array, "*B D"], has_missing: bool
+) -> tuple[Float[Array, "*B D"], Bool[Array, "*B D"] | None]:
+    """Data, zero where NaN says that an entry is not there, and where they are; None if everywhere.
 
     Args:
       data: x.
-      reconstruction: m A.
-      variance: v, of each latent.
-      dictionary: A.
-      has_missing: whether NaN is an entry that is not there.
+      has_missing: whether NaN says that.
     """
-    if not has_missing:
-        spread = variance @ jnp.sum(dictionary**2, axis=-1) / data.shape[-1]
-        return squared_error(data, reconstruction) + spread
-    spread = jnp.where(jnp.isnan(data), 0.0, variance @ dictionary**2)
-    return squared_error(filled(data, reconstruction), reconstruction) + jnp.mean(spread, axis=-1)
+    return (filled(data, 0.0), ~jnp.isnan(data)) if has_missing else (data, None)
 
 
 def half_squared_norm(residual: Float[Array, "*B D"]) -> Float[Array, "*B"]:

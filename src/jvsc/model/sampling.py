@@ -19,13 +19,15 @@ from jvsc.model.thresholding import Heads
 
 # (key, heads, annealing) -> a code [K], or a code and log ratios
 Sample = Callable[[Key[Array, ""], Heads, Annealing], Any]
-# By J draws, or "exact": the expectation in closed form, of a linear generator.
-Sampling = Literal["max", "avg", "iwae", "exact"]
+# By J draws; or by the code's mean and variance: "exact", the expectation in closed form, of a
+# linear generator, and "moments" of any.
+Sampling = Literal["max", "avg", "iwae", "exact", "moments"]
 # Losses of J draws -> the number of one draw for each datum.
 Choice = Callable[[Float[Array, "J B"]], Int[Array, " B"]]
 # Apart from the draws' numbers, of which a datum's keys are made too.
 _CHOICE = 2**32 - 1
 SAMPLINGS: tuple[Sampling, ...] = ("max", "avg", "iwae")
+BY_MOMENTS: tuple[Sampling, ...] = ("exact", "moments")
 
 
 def datum_keys(key: Key[Array, ""], num_data: int, first: ArrayLike = 0) -> Key[Array, " B"]:
@@ -151,7 +153,7 @@ def combine(losses: Float[Array, "J B"], sampling: Sampling) -> Float[Array, " B
     """
     if sampling == "max":
         return jnp.take_along_axis(losses, jnp.argmin(losses, axis=0)[None], axis=0)[0]
-    if sampling in ("avg", "exact"):
+    if sampling == "avg" or sampling in BY_MOMENTS:
         return losses.mean(axis=0)
     return jnp.log(losses.shape[0]) - jax.nn.logsumexp(-losses, axis=0)
 

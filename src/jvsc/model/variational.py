@@ -2,21 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from jvsc.model.empirical_bayes import NOISE, EmpiricalBayes, prior_heads
+from jvsc.model.expected_error import charged_squared_error, expected_squared_error
 from jvsc.model.model import Inference, Model, StepMetrics
 from jvsc.model.networks import Encoder, Generator, LinearGenerativeModel
 from jvsc.model.objective import (
     EncoderTerms,
     encoder_objective,
-    expected_squared_error,
-    filled,
+    entries_of,
     frobenius_term,
     nonzero_fraction,
     scale_gradient,
@@ -28,6 +29,7 @@ from jvsc.model.posteriors import Annealing, InferredThreshold, Posterior
 from jvsc.model.posteriors.base import slab_of_prior
 from jvsc.model.posteriors.inferred_threshold import PRIOR_LOG_ODDS, PRIOR_LOG_SCALE
 from jvsc.model.sampling import (
+    BY_MOMENTS,
     Choice,
     Sampling,
     by_importance,
@@ -55,7 +57,8 @@ class Variational:
       posterior: the family of posteriors.
       encoder: from data to the posterior's heads.
       sampling: how J samples count: "max" (eq. 9), "avg" (eq. 7) or "iwae"; or "exact", eq. 7
-        for J to infinity, in closed form, of a dictionary.
+        for J to infinity, in closed form, of a dictionary; or "moments", for any generator: the
+        error of the code, and what noise of the posterior's variance changes.
       num_samples: J.
       kl_weight: beta.
       kl_warmup: step -> factor of beta in training.
@@ -109,7 +112,7 @@ class Variational:
     ) -> tuple[Heads, Any]:
         """Posterior parameters of each datum, [B, K] a head, and the encoder's new statistics."""
         generative = None
-        data, present = self._entries(data)
+        data, present = entries_of(data, self.has_missing)
         if self.encoder.reads_dictionary:
             generative = self.generative_model(parameters, statistics)._replace(present=present)
         heads, encoder_statistics = self.encoder.apply(
@@ -118,12 +121,6 @@ class Variational:
         if statistics.prior is not None:
             heads = heads | prior_heads(statistics.prior, heads["loc"])
         return heads, encoder_statistics
-
-    def _entries(
-        self, data: Float[Array, "B D"]
-    ) -> tuple[Float[Array, "B D"], Bool[Array, "B D"] | None]:
-        """Data, zero where they are not there, and where they are; None if everywhere."""
-        return (filled(data, 0.0), ~jnp.isnan(data)) if self.has_missing else (data, None)
 
     def generative_model(
         self, parameters: Parameters, statistics: Statistics
@@ -248,17 +245,17 @@ class Variational:
         scaled = parameters._replace(
             generator=scale_gradient(parameters.generator, self.generator.loss_scale)
         )
-        if self.sampling == "exact":
+        if self.sampling in BY_MOMENTS:
+            keys = datum_keys(key, data.shape[0], first) if self.sampling == "moments" else None
             terms, nonzeros, generator_statistics = self._expected_terms(
-                scaled, statistics, data, heads, kl, annealing, weight
+                scaled, statistics, data, heads, kl, annealing, weight, keys
             )
         else:
             terms, nonzeros, generator_statistics = self._drawn_terms(
                 parameters, scaled, statistics, data, heads, kl, key, annealing, first, weight
             )
-        losses = terms.total()
-        loss = jnp.mean(combine(losses, self.sampling))
-        share = weights(losses, self.sampling)
+        loss = jnp.mean(combine(terms.total(), self.sampling))
+        share = weights(terms.total(), self.sampling)
         squared_errors = jnp.sum(share * terms.squared_error, axis=0)
         metrics = StepMetrics(
             loss=loss,
@@ -293,20 +290,29 @@ class Variational:
         return terms, nonzero_fraction(codes), generator_statistics
 
     def _expected_terms(
-        self, scaled, statistics, data, heads, kl, annealing, weight
+        self, scaled, statistics, data, heads, kl, annealing, weight, keys=None
     ) -> tuple[EncoderTerms, Float[Array, "1 B"], Any]:
-        """Their expectation under the posterior, with a leading axis of one for J."""
+        """Their expectation under the posterior, with a leading axis of one for J.
+
+        With keys it is `charged_squared_error`, of any generator, and of the code that users get.
+        """
         mean, variance = self.posterior.moments(heads, annealing)
-        reconstruction, generator_statistics = self.generate(scaled, statistics, mean, True)
-        error = expected_squared_error(
-            data, reconstruction, variance, scaled.generator, self.has_missing
-        )
-        terms = EncoderTerms(error[None], weight * jnp.sum(kl, axis=-1))
         probability = self.posterior.support_probability(heads)
-        if self.code == "deterministic":
-            nonzeros = jnp.mean(probability > 0.5, axis=-1, dtype=jnp.float32)
+        without_draws = self.code == "deterministic"
+        if keys is None:
+            reconstruction, generator_statistics = self.generate(scaled, statistics, mean, True)
+            error = expected_squared_error(
+                data, reconstruction, variance, scaled.generator, self.has_missing
+            )
         else:
-            nonzeros = jnp.mean(probability, axis=-1)
+            code = self.posterior.deterministic_code(heads) if without_draws else mean
+            generate = partial(self.generate, scaled, statistics, training=True)
+            error, generator_statistics = charged_squared_error(
+                generate, data, mean, variance, code, keys
+            )
+        terms = EncoderTerms(error[None], weight * jnp.sum(kl, axis=-1))
+        in_use = probability > 0.5 if without_draws else probability
+        nonzeros = jnp.mean(in_use, axis=-1, dtype=jnp.float32)
         return terms, nonzeros[None], generator_statistics
 
     def infer(
@@ -319,12 +325,12 @@ class Variational:
         """The code of each datum, by draws or in closed form, and its posterior's divergence.
 
         One draw becomes the code, chosen by how training counts J draws: the best ("max"), any
-        ("avg" and "exact"), or one chosen by its importance weight ("iwae").
+        ("avg", and where nothing is drawn), or one chosen by its importance weight ("iwae").
         """
         heads, _ = self.heads(parameters, statistics, data)
         if self.code == "deterministic":
             return self._infer_without_draws(parameters, statistics, data, heads)
-        if self.sampling in ("avg", "exact"):
+        if self.sampling == "avg" or self.sampling in BY_MOMENTS:
             numbers = first_draws(1, data.shape[0])
             codes = draw(self.posterior.sample, keys, heads, numbers, self.final_annealing)
         else:
@@ -340,7 +346,7 @@ class Variational:
         """How `infer` makes a code, for readers."""
         if self.code == "deterministic":
             return "deterministic"
-        if self.num_samples == 1 or self.sampling in ("avg", "exact"):
+        if self.num_samples == 1 or self.sampling in ("avg", *BY_MOMENTS):
             return "one draw each"
         if self.sampling == "max":
             return f"the best of {self.num_samples} draws"
@@ -357,7 +363,7 @@ class Variational:
         codes, kl = self.posterior.deterministic_code(heads), self.posterior.kl(heads)
         if not self.generator.is_dictionary:
             return Inference(codes, kl)
-        entries, present = self._entries(data)
+        entries, present = entries_of(data, self.has_missing)
         codes = least_squares_on_support(
             entries, parameters.generator, codes, self.support_steps, present
         )

@@ -21,7 +21,7 @@ from jvsc.model.methods import (
     VariationalMethod,
 )
 from jvsc.model.networks import ARCHITECTURES
-from jvsc.model.sampling import Sampling
+from jvsc.model.sampling import BY_MOMENTS, Sampling
 from jvsc.model.thresholding import SUBGRADIENTS, Estimator
 from jvsc.runs.allowed import allowed_at
 from jvsc.runs.sections import (
@@ -67,7 +67,7 @@ class Config(Section):
     num_samples: PositiveInt = 1
     """J, draws for each datum."""
     sampling: Sampling = "max"
-    """What draws count: the best, their mean, the importance-weighted bound, or none drawn."""
+    """Which draws count: the best, all, by importance; or none: exact (a dictionary), moments."""
     sampling_chunk: PositiveInt | None = None
     """Of the J draws so many are scored at once: memory against speed."""
     estimator: Estimator = "straight_through"
@@ -174,14 +174,19 @@ class Config(Section):
                 f"encoder.name={self.encoder.name} is for patches or activations, not for "
                 f"{self.data.name}; leave it out"
             )
-        if self.sampling != "exact":
+        if self.sampling not in BY_MOMENTS:
             return
-        if self.has_network_generator:
+        if self.sampling == "exact" and self.has_network_generator:
             raise ValueError(
-                f"sampling=exact is for patches or activations, not for {self.data.name}; give max"
+                f"sampling=exact is for patches or activations, not for {self.data.name}; give "
+                "moments"
             )
+        if self.sampling == "moments" and not self.has_network_generator:
+            raise ValueError("sampling=moments is for a generator that is a network; give exact")
         if not isinstance(method, VariationalMethod) or not method.has_moments:
-            raise ValueError(f"sampling=exact does not apply to {self.method}; leave it out")
+            raise ValueError(
+                f"sampling={self.sampling} does not apply to {self.method}; leave it out"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -274,6 +279,8 @@ def experiment_config(
     if size and size not in sizes:
         raise UserError(f"unknown size {size!r} behind the method; {_nearest(size, sizes)}")
     changes = {**settings, **method_settings.get(config.method, {}), **sizes.get(size, {})}
+    if changes.get("sampling") in BY_MOMENTS:  # nothing is drawn
+        changes["num_samples"] = 1
     config.update_from_flattened_dict(changes)
     return config
 

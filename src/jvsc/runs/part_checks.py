@@ -13,7 +13,7 @@ from jvsc.errors import UserError, refuse_beyond_memory
 from jvsc.model.model import Model, StepMetrics
 from jvsc.model.networks import Encoder, Generator
 from jvsc.model.posteriors import Posterior
-from jvsc.model.sampling import SAMPLINGS
+from jvsc.model.sampling import BY_MOMENTS, SAMPLINGS
 from jvsc.model.variational import FULL_NOISE, Variational
 from jvsc.runs.model_files import short_reason
 from jvsc.runs.needs import FLOAT
@@ -54,17 +54,17 @@ def _check_kinds(model: Variational) -> None:
             raise UserError(
                 f"the model's {name} is {_named(part)}; give {kind.__module__}.{kind.__name__}"
             )
-    if model.sampling not in (*SAMPLINGS, "exact"):
-        allowed = ", ".join((*SAMPLINGS, "exact"))
+    if model.sampling not in (*SAMPLINGS, *BY_MOMENTS):
+        allowed = ", ".join((*SAMPLINGS, *BY_MOMENTS))
         raise UserError(f"the model's sampling is {model.sampling!r}; give one of {allowed}")
     whole_number(model.num_samples, "the model's num_samples", 1)
-    if model.sampling == "exact" and not (
-        model.generator.is_dictionary and model.posterior.has_moments
-    ):
+    if model.sampling in BY_MOMENTS and not model.posterior.has_moments:
         raise UserError(
-            "sampling='exact' needs a dictionary and a posterior whose moments are known; give "
+            f"sampling={model.sampling!r} needs a posterior whose moments are known; give "
             f"sampling={SAMPLINGS[0]!r}"
         )
+    if model.sampling == "exact" and not model.generator.is_dictionary:
+        raise UserError("sampling='exact' needs a dictionary; give sampling='moments'")
     known = {"log_scale", "log_variance"}.intersection(model.posterior.heads)
     if model.encoder.reads_dictionary and not (model.generator.is_dictionary and known):
         raise UserError(
@@ -102,7 +102,7 @@ def check_parts(model: Variational, num_features: int, batch_size: int) -> None:
         heads = _checked_heads(heads, model.posterior)
         shape = next(iter(heads.values())).shape
         _check_posterior(model.posterior, key, heads, shape)
-        if model.sampling != "exact":
+        if model.sampling not in BY_MOMENTS:
             draws = min(model.num_samples, model.sampling_chunk or model.num_samples)
             sizes = FLOAT * batch_size * draws * (shape[1] + num_features)
             refuse_beyond_memory({"num_samples and batch_size": sizes})
