@@ -72,7 +72,10 @@ class Wrapped:
         ({"sampling": "best"}, "is 'best'; give one of max, avg, iwae, exact, moments"),
         ({"sampling": "moments"}, "needs a posterior whose moments are known; give"),
         ({"sampling": "exact"}, "needs a posterior whose moments are known"),
-        ({"sampling": "exact", "posterior": InferredThreshold()}, "a dictionary; give sampling='moments'"),
+        (
+            {"sampling": "exact", "posterior": InferredThreshold()},
+            "a dictionary; give sampling='moments'",
+        ),
         ({"num_samples": 0}, "num_samples is 0; give a whole number of at least"),
         ({"num_samples": 2.5}, "num_samples is 2.5; give a whole number"),
         ({"num_samples": 10**12}, "num_samples and batch_size: would take .* lower them"),

@@ -1,6 +1,5 @@
 """FISTA for many lasso problems that share a dictionary (Beck & Teboulle 2009)."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +24,7 @@ from jvsc.solvers.problem import (
     positive_penalty,
     start_of,
 )
+from jvsc.solvers.programs import compiled_by_shape
 from jvsc.solvers.soft_threshold import soft_threshold
 
 # Of codes to start from, in units of data and dictionary.
@@ -137,7 +137,7 @@ def fista(
         _converted(x, dtype, "data"),
         _converted(a, dtype, "dictionary"),
         _mantissa_and_exponent(penalties, dtype),
-        jnp.broadcast_to(_converted(start, dtype, "initial_codes"), (x.shape[0], a.shape[0])),
+        _converted(start, dtype, "initial_codes"),
         tolerance,
         max_iterations,
         None if present is None else jnp.asarray(present),
@@ -224,7 +224,7 @@ def _scaled(values: Float[Array, "*B"], exponent: Int[Array, "*#B"]) -> Float[Ar
     return values
 
 
-@partial(jax.jit, static_argnames="positive")
+@compiled_by_shape("positive")
 def _solve(
     data, dictionary, penalty, initial_codes, tolerance, max_iterations, present, positive
 ) -> LassoSolution:
@@ -232,6 +232,7 @@ def _solve(
     data = there(data, present)
     rows, usable_rows = _exponents(data)
     atoms, usable_atoms = _exponents(dictionary.reshape(-1))
+    initial_codes = jnp.broadcast_to(initial_codes, (data.shape[0], dictionary.shape[0]))
     shape = data.shape[0], penalty[0].shape[1]
     mantissa, exponent = (jnp.broadcast_to(part, shape) for part in penalty)
     finite = jnp.where(mantissa > LARGEST_PENALTY, LARGEST_PENALTY, mantissa)

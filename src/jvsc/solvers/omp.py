@@ -1,6 +1,5 @@
 """Orthogonal matching pursuit: choose the atom that correlates most, then least squares."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from jaxtyping import Array, Float, Shaped
 from jvsc.errors import UserError
 from jvsc.solvers.lasso import is_available
 from jvsc.solvers.problem import as_real, check_shapes, common_type, norms_of
+from jvsc.solvers.programs import compiled_by_shape
 
 CHUNK = 128
 # With more atoms their Gram matrix would not fit, and JAX's way, which needs none, is taken.
@@ -71,7 +71,7 @@ def omp(
     if is_available() and len(a) <= MOST_ATOMS:
         codes = _compiled(x / units[:, None], atoms, most, scaled)
     else:
-        codes = np.asarray(_by_jax(x / units[:, None], atoms, scaled, most), dtype)
+        codes = np.asarray(_by_jax(x / units[:, None], atoms, scaled, most=most), dtype)
     with np.errstate(over="ignore"):
         codes = codes * units[:, None] / np.where(norms > 0, norms, 1).T
     if not np.isfinite(codes).all():
@@ -124,7 +124,7 @@ def _compiled(
     return codes
 
 
-@partial(jax.jit, static_argnames="most")
+@compiled_by_shape("most")
 def _by_jax(
     data: Float[Array, "N D"],
     atoms: Float[Array, "K D"],
