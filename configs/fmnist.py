@@ -41,6 +41,7 @@ INFERRED_THRESHOLD = {
     "prior.scale": 1.0,
     "prior.learns_sparsity": False,
     "noise.variance": 0.05,
+    "encoder.learning_rate": 1e-3,
     "annealing.kl_warmup_share": 0.1,
     **NO_WARMUP,
 }

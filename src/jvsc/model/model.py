@@ -35,7 +35,7 @@ class Inference(NamedTuple):
       codes: [B, K].
       kl: divergence of the posterior from the prior, latent by latent, in nats; None for a method
         without a posterior.
-      expected_loss: the training loss in closed form, [B]; None where there is none.
+      expected_loss: the loss of training, where it needs no draw, [B]; else None.
     """
 
     codes: Float[Array, "B K"]

@@ -312,8 +312,7 @@ class Variational:
             )
         terms = EncoderTerms(error[None], weight * jnp.sum(kl, axis=-1))
         in_use = probability > 0.5 if without_draws else probability
-        nonzeros = jnp.mean(in_use, axis=-1, dtype=jnp.float32)
-        return terms, nonzeros[None], generator_statistics
+        return terms, jnp.mean(in_use, axis=-1, dtype=jnp.float32)[None], generator_statistics
 
     def infer(
         self,
@@ -359,17 +358,18 @@ class Variational:
         data: Float[Array, "B D"],
         heads: Heads,
     ) -> Inference:
-        """The deterministic code, and with a dictionary the loss it was trained by."""
+        """The deterministic code, and its loss with the weight of the divergence in training."""
         codes, kl = self.posterior.deterministic_code(heads), self.posterior.kl(heads)
+        weight = self.bound_weight(statistics, data.shape[1])
         if not self.generator.is_dictionary:
-            return Inference(codes, kl)
+            made, _ = self.generate(parameters, statistics, codes)
+            return Inference(codes, kl, encoder_objective(data, made, kl, weight).total())
         entries, present = entries_of(data, self.has_missing)
         codes = least_squares_on_support(
             entries, parameters.generator, codes, self.support_steps, present
         )
         if present is not None:  # of nothing nothing follows
             codes = jnp.where(jnp.any(present, axis=1, keepdims=True), codes, 0.0)
-        weight = self.bound_weight(statistics, data.shape[1])
         terms, _, _ = self._expected_terms(
             parameters, statistics, data, heads, kl, self.final_annealing, weight
         )

@@ -52,7 +52,7 @@ def make_codes(config: Config, model: Model, dataset: Dataset) -> Compute:
         values |= measure_codes(inferred, config.eval.num_edges, config.eval.mutual_information)
         data = np.asarray(as_float(jnp.asarray(subject.data)))
         values["explained_variance"] = explained_variance(data, inferred.squared_error)
-        if without_draws:
+        if without_draws and model.generator.is_dictionary:
             values["zero_code_loss"] = float(np.mean(data.astype(np.float64) ** 2))
         return values
 
