@@ -35,8 +35,10 @@ NUM_ATOMS, NUM_DIGIT_ATOMS, DIGIT_LEVEL = 256, 128, 13.0
 # sparse autoencoders.
 ACTIVATION_LEVELS, WIDE_LEVELS = (8.0, 15.0, 32.0), (8.0, 32.0)
 WANTED_ACTIVE = {8.0: (7.2, 7.5), 15.0: (14.2, 15.0), 32.0: (31.5, 34.0)}
+SAME_PICTURES = "patches of the training's pictures"
 LEVELS = {
     "patches": PATCH_LEVELS,
+    SAME_PICTURES: PATCH_LEVELS,
     "digits": (DIGIT_LEVEL,),
     "activations, K = 4 D": ACTIVATION_LEVELS,
     "activations, K = 16 D": WIDE_LEVELS,
@@ -153,6 +155,17 @@ def patches(seeds: tuple[int, ...]) -> Iterator[Point]:
     yield from of_spams("patches", train, test, 0)
 
 
+def patches_of_the_same_pictures(seeds: tuple[int, ...]) -> Iterator[Point]:
+    """Patches held out of the training's at random, which may overlap others of their picture."""
+    dataset = load_patches(os.environ.get("JVSC_IMAGES", ""))
+    every = np.random.default_rng(0).permutation(np.asarray(dataset.train))
+    test, train = every[: 2 * NUM_SLOW], every[2 * NUM_SLOW :]
+    for seed in seeds:
+        for wanted in WANTED:
+            yield from of_coder(SAME_PICTURES, train, test, seed, sparsity=wanted / NUM_ATOMS)
+    yield from of_spams(SAME_PICTURES, train, test, 0)
+
+
 def digits(seeds: tuple[int, ...]) -> Iterator[Point]:
     """scikit-learn's digits, K = 128, 1,400 of them to learn from."""
     train, test = workload.digits()
@@ -250,7 +263,9 @@ def draw(points: list[Point], file: Path) -> None:
 def run(output: Path, num_seeds: int = 1) -> None:
     """Measures, and writes quality.json, quality.md and quality.png."""
     seeds = tuple(range(num_seeds))
-    sets = [digits, patches] + [activations] * ("JVSC_ACTIVATIONS" in os.environ)
+    sets = [digits, patches, patches_of_the_same_pictures] + [activations] * (
+        "JVSC_ACTIVATIONS" in os.environ
+    )
     points: list[Point] = []
     console = Console()
     for measured in sets:

@@ -34,13 +34,15 @@ SETTINGS = {
 }
 NO_WARMUP = {"annealing.warmup_start": 1.0}
 # By mean and variance of the code; `sparsity` is the prior's probability of a non-zero, and the
-# share of latents in use that the noise is held to.
+# share of the data for which each latent is in use.
 INFERRED_THRESHOLD = {
     "sampling": "moments",
     "sparsity": 0.1,
     "prior.scale": 1.0,
     "prior.learns_sparsity": False,
+    "noise.rule": "learned",
     "noise.variance": 0.05,
+    "encoder.lifetime_sparsity": True,
     "encoder.learning_rate": 1e-3,
     "annealing.kl_warmup_share": 0.1,
     **NO_WARMUP,

@@ -15,6 +15,7 @@ from jvsc.model.networks import (
     dictionary_generator,
     mlp_encoder,
 )
+from jvsc.model.networks.convolutional import LifetimeSparseGate
 from jvsc.runs.factories.models import compute_dtype
 
 
@@ -150,3 +151,37 @@ def test_offsets_are_added_to_the_heads_they_belong_to():
     other, _ = moved.apply(parameters, statistics, data, False)
     np.testing.assert_array_equal(one["loc"], other["loc"])
     np.testing.assert_allclose(one["log_scale"] - 3, other["log_scale"], rtol=1e-6)
+
+
+def test_each_latents_gate_is_open_for_the_wanted_share_whatever_it_is_made_of():
+    """Of 4,000 normal inputs; shares have a standard error of 0.005, a range of five fails once in
+    200,000 keys.
+    """
+    gate = LifetimeSparseGate(sparsity=0.1, axis_name=None)
+    columns = 10.0 ** jnp.arange(-2, 4), jnp.array([0.0, 100.0, -3.0, 5e3, -1e4, 1.0])
+    inputs = jax.random.normal(jax.random.key(0), (4000, 6)) * columns[0] + columns[1]
+    variables = gate.init(jax.random.key(1), inputs, False)
+    made, _ = gate.apply(variables, inputs, True, mutable=["batch_stats"])
+    shares = np.mean(np.asarray(made) > 0, axis=0)
+    np.testing.assert_allclose(shares[1:], 0.1, atol=0.025)
+
+
+def test_a_gate_that_is_always_on_is_not_possible():
+    encoder = conv_encoder(
+        ARCHITECTURES["fashion_mnist"], 5, ("loc", "gate"), lifetime_sparsity=0.2
+    )
+    parameters, statistics = encoder.init(jax.random.key(0))
+    parameters["gate"]["Dense_0"]["bias"] += 100.0
+    data = jax.random.uniform(jax.random.key(1), (64, 784))
+    heads, after = encoder.apply(parameters, statistics, data, True)
+    assert (np.mean(np.asarray(heads["gate"]) > 0, axis=0) < 0.5).all()
+    assert jax.tree.structure(after) == jax.tree.structure(statistics)
+
+
+@pytest.mark.parametrize(
+    ("heads", "share", "told"),
+    [(("loc", "log_scale"), 0.1, "with a gate"), (("loc", "gate"), 1.0, "share in")],
+)
+def test_lifetime_sparsity_without_a_gate_or_share_is_refused(heads, share, told):
+    with pytest.raises(UserError, match=told):
+        conv_encoder(ARCHITECTURES["fashion_mnist"], 5, heads, lifetime_sparsity=share)

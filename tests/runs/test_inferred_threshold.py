@@ -92,8 +92,9 @@ def test_it_is_trained_by_draws_too(tmp_path, sampling):
 def test_a_conv_generator_is_trained_by_draws_and_by_moments(tmp_path, monkeypatch, sampling):
     monkeypatch.setattr(jvsc.runs.train, "build_dataset", random_images)
     config = image_config(
-        method="inferred_threshold", threshold=None, num_samples=2, sampling=sampling, seeds=(0, 1)
-    )
+        method="inferred_threshold", threshold=None, num_samples=2, sampling=sampling, seeds=(0, 1),
+        encoder__lifetime_sparsity=sampling == "moments",
+    )  # fmt: skip
     train(config, tmp_path)
     metrics = evaluate_run(config, tmp_path, random_images(config)).report["metrics"]
     assert np.isfinite(metrics["mse"]).all()
@@ -105,6 +106,7 @@ def test_a_conv_generator_is_trained_by_draws_and_by_moments(tmp_path, monkeypat
         ({"encoder__name": "unrolled", "data__name": "fashion_mnist"}, "encoder.name=unrolled"),
         ({"sampling": "exact", "data__name": "fashion_mnist"}, "sampling=exact.*give moments"),
         ({"sampling": "moments"}, "sampling=moments.*give exact"),
+        ({"encoder__lifetime_sparsity": True}, "lifetime_sparsity is for"),
         (
             {"sampling": "exact", "method": "thresholded_laplacian_gamma", "threshold": 0.2},
             "sampling=exact",

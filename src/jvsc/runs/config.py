@@ -174,6 +174,12 @@ class Config(Section):
                 f"encoder.name={self.encoder.name} is for patches or activations, not for "
                 f"{self.data.name}; leave it out"
             )
+        finds_prior = isinstance(method, VariationalMethod) and method.finds_prior
+        if self.encoder.lifetime_sparsity and not (self.has_network_generator and finds_prior):
+            raise ValueError(
+                "encoder.lifetime_sparsity is for method=inferred_threshold with a generator that "
+                "is a network; leave it out"
+            )
         if self.sampling not in BY_MOMENTS:
             return
         if self.sampling == "exact" and self.has_network_generator:

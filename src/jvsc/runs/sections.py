@@ -61,7 +61,8 @@ class EncoderConfig(Section):
     whose posterior begins near the prior with `start_at_prior`, else near heads of zero. `name`
     chooses the encoder of a dictionary: dense layers, one of them alone, or `steps` steps of
     inference that read the dictionary; `corrects` lets each have a matrix of its own beside it. A
-    deterministic code ends with `support_steps` towards the least squares of its non-zeros.
+    deterministic code ends with `support_steps` towards the least squares of its non-zeros. With
+    `lifetime_sparsity` a conv encoder's gates are normalised over the data, each latent's alike.
     """
 
     name: Literal["mlp", "linear", "unrolled", "message_passing"] = "mlp"
@@ -72,6 +73,8 @@ class EncoderConfig(Section):
     """Whether each step has a matrix of its own beside the dictionary."""
     support_steps: NonNegativeInt = 2
     """Towards the least squares of the non-zeros, of a deterministic code."""
+    lifetime_sparsity: bool = False
+    """Whether each latent is in use for the same share of the data (conv, inferred_threshold)."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Of encoder and network generator; Adam's first decay rate is the momentum."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"

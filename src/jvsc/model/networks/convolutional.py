@@ -1,6 +1,7 @@
 """The conv encoders and generators of tables 4 and 5, for 28x28 and 64x64 images."""
 
 import math
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
+from jvsc.errors import UserError
 from jvsc.kernels.convolutions import convolve, transposed_convolve
 from jvsc.model.networks.base import (
     Encoder,
@@ -23,6 +25,8 @@ from jvsc.model.networks.base import (
 from jvsc.model.thresholding import Heads
 
 KERNEL = 4
+# Where the slope of a gate's log-odds over its deviation from the mean begins.
+GATE_SLOPE = 2.0
 
 
 class Layer(NamedTuple):
@@ -91,6 +95,7 @@ class BatchNormalisation(nn.Module):
 
     axis_name: str | None
     dtype: Any
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B F"], training: bool) -> Float[Array, "*B F"]:
@@ -98,9 +103,31 @@ class BatchNormalisation(nn.Module):
             use_running_average=not training,
             momentum=0.9,
             epsilon=1e-5,
+            use_bias=self.affine,
+            use_scale=self.affine,
             axis_name=None if self.is_initializing() else self.axis_name,
             dtype=self.dtype,
         )(x)
+
+
+class LifetimeSparseGate(nn.Module):
+    """Log-odds that a latent is in use, normalised over the data for each latent alike.
+
+    A normal variable exceeds the offset for the wanted share of the data, so no latent can be in
+    use for all of them, or none: lifetime sparsity (Makhzani & Frey 2015), here by batch
+    normalisation, in place of a penalty. How sure a latent's gates are is learned.
+    """
+
+    sparsity: float
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, gate: Float[Array, "B K"], training: bool) -> Float[Array, "B K"]:
+        normalise = BatchNormalisation(self.axis_name, gate.dtype, False, name="normalisation")
+        start = nn.initializers.constant(math.log(GATE_SLOPE))
+        slope = jnp.exp(self.param("log_slope", start, gate.shape[-1:]))
+        offset = NormalDist().inv_cdf(1 - self.sparsity)
+        return slope * (normalise(gate, training) - offset)
 
 
 class ConvEncoder(nn.Module):
@@ -109,6 +136,7 @@ class ConvEncoder(nn.Module):
     architecture: Architecture
     heads: tuple[str, ...]
     num_latents: int
+    lifetime_sparsity: float | None
     axis_name: str | None
     dtype: Any
 
@@ -122,7 +150,11 @@ class ConvEncoder(nn.Module):
             )
             x = nn.relu(x)
         x = at_least_float32(x.reshape(x.shape[0], -1))
-        return {name: Linear(self.num_latents, name=name)(x) for name in self.heads}
+        heads = {name: Linear(self.num_latents, name=name)(x) for name in self.heads}
+        if self.lifetime_sparsity is not None:
+            even = LifetimeSparseGate(self.lifetime_sparsity, self.axis_name, name="lifetime")
+            heads["gate"] = even(heads["gate"], training)
+        return heads
 
 
 class ConvGenerator(nn.Module):
@@ -153,6 +185,7 @@ def conv_encoder(
     num_latents: int,
     heads: tuple[str, ...],
     *,
+    lifetime_sparsity: float | None = None,
     axis_name: str | None = None,
     dtype: Any = jnp.float32,
 ) -> Encoder:
@@ -162,10 +195,20 @@ def conv_encoder(
       architecture: of `ARCHITECTURES`.
       num_latents: K.
       heads: names of the posterior's parameters.
+      lifetime_sparsity: share of the data for which each latent is to be in use, where the heads
+        have a gate (`LifetimeSparseGate`).
       axis_name: mesh axis over whose devices the batch is spread, if it is.
       dtype: what convolutions compute in; parameters, statistics and heads are float32.
+
+    Raises:
+      UserError: if `lifetime_sparsity` is given and there is no gate, or outside (0, 1).
     """
-    network = ConvEncoder(architecture, heads, num_latents, axis_name, dtype)
+    if lifetime_sparsity is not None:
+        if "gate" not in heads:
+            raise UserError("lifetime_sparsity needs a posterior with a gate; leave it out")
+        if not 0 < lifetime_sparsity < 1:
+            raise UserError(f"lifetime_sparsity is {lifetime_sparsity}; give a share in (0, 1)")
+    network = ConvEncoder(architecture, heads, num_latents, lifetime_sparsity, axis_name, dtype)
 
     # As one program: operation by operation the forward pass would be computed too, for nothing.
     @jax.jit

@@ -194,8 +194,14 @@ def build_encoder(
     """A conv network for images that have one, else the encoder of `encoder.name`."""
     architecture, dtype = ARCHITECTURES.get(config.data.name), compute_dtype(config)
     if architecture is not None:
+        share = config.hyperparameters().sparsity if config.encoder.lifetime_sparsity else None
         return conv_encoder(
-            architecture, config.num_latents, posterior.heads, axis_name=axis_name, dtype=dtype
+            architecture,
+            config.num_latents,
+            posterior.heads,
+            lifetime_sparsity=share,
+            axis_name=axis_name,
+            dtype=dtype,
         )
     return ENCODERS[config.encoder.name](config, posterior, num_features, dtype)
 
