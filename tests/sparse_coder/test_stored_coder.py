@@ -49,6 +49,30 @@ def test_a_saved_estimator_is_the_same_one(given, tmp_path):
     np.testing.assert_array_equal(found.components_, coder.components_)
 
 
+ATOMS = np.random.default_rng(0).normal(size=(48, 64))
+
+
+@pytest.mark.parametrize(
+    ("given", "later"),
+    [
+        ({"dictionary": ATOMS}, {"dictionary": None}),
+        ({}, {"dictionary": ATOMS}),
+        ({}, {"method": "lasso"}),
+        ({}, {"allow_nan": True}),
+        ({"method": "lasso"}, {"positive_code": True}),
+        ({"method": "lasso", "alpha": 0.1, "sparsity": None}, {"alpha": None, "sparsity": 0.2}),
+    ],
+)
+def test_parameters_set_after_a_fit_change_no_saved_code(given, later, tmp_path):
+    coder = SparseCoder(**SMALL | given, random_state=0).fit(DIGITS)
+    codes = coder.transform(DIGITS)
+    coder.set_params(**later).save(tmp_path / "model")
+    found = SparseCoder.load(tmp_path / "model")
+    np.testing.assert_array_equal(found.transform(DIGITS), codes)
+    for name, value in later.items():
+        np.testing.assert_array_equal(getattr(found, name), value)
+
+
 def test_names_of_columns_are_kept(tmp_path):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(DIGITS, columns=[f"pixel{n}" for n in range(64)])
@@ -115,7 +139,9 @@ DAMAGES = [
     lambda coder, arrays: change(coder, n_features_in_=63),
     lambda coder, arrays: change(coder, scale_=0.0),
     lambda coder, arrays: change(coder, _seed=2**70),
-    lambda coder, arrays: change(coder, sparsity=5.0),
+    lambda coder, arrays: change(coder, plan__sparsity=5.0),
+    lambda coder, arrays: change(coder, plan__positive="no"),
+    lambda coder, arrays: change(coder, plan__keeps_dictionary=True),
     lambda coder, arrays: change(coder, penalty_=-1.0),
     lambda coder, arrays: change(coder, feature_names_in_=["one"]),
     lambda coder, arrays: change(coder, parameters__method="topk", config__method="topk"),

@@ -15,12 +15,13 @@ from typing_extensions import TypedDict
 from jvsc.data.atomic import new_folder
 from jvsc.data.paths import user_path
 from jvsc.errors import UserError
+from jvsc.model.methods import SolverMethod
 from jvsc.runs import trained_model
 from jvsc.runs.config import make_config
 from jvsc.runs.model_files import leaves_like, name_leaves, read_arrays, short_reason
 from jvsc.runs.stored import UnreadableError, stored_json
 from jvsc.sparse_coder.coder import make_coder
-from jvsc.sparse_coder.settings import ONLINE, Plan, finds_prior
+from jvsc.sparse_coder.settings import Plan, finds_prior
 from jvsc.sparse_coder.standardised_rows import Moments
 from jvsc.training.state import TrainState
 
@@ -39,13 +40,23 @@ ARRAY_PARAMETERS = ("dictionary", "dict_init")
 REMEDY = "save the estimator again"
 
 
+class _StoredPlan(TypedDict):
+    """How it was fitted, whatever its parameters were set to since."""
+
+    sparsity: Annotated[float, pydantic.Field(gt=0, lt=1)] | None
+    keeps_dictionary: bool
+    positive: bool
+    learns_online: bool
+    allows_nan: bool
+
+
 class _Stored(TypedDict):
     """What `coder.json` holds."""
 
     jvsc: str
     parameters: dict[str, Any]
     config: dict[str, Any]
-    sparsity: Annotated[float, pydantic.Field(gt=0, lt=1)] | None
+    plan: _StoredPlan
     learns_scale: bool
     scale_: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
     n_iter_: pydantic.NonNegativeInt
@@ -81,7 +92,8 @@ def save_coder(coder: Any, folder: Path) -> None:
     if coder._moments is not None:
         arrays |= {name: getattr(coder._moments, name) for name in MOMENTS}
     record = {"jvsc": version("jvsc"), "parameters": parameters}
-    record |= {"config": coder._plan.config.model_dump(), "sparsity": coder._plan.sparsity}
+    plan = coder._plan._asdict()
+    record |= {"config": plan.pop("config").model_dump(), "plan": plan}
     record["learns_scale"] = coder._moments is not None
     for name in (*FITTED, *(name for name in SOMETIMES if hasattr(coder, name))):
         value = getattr(coder, name)
@@ -120,21 +132,12 @@ def load_coder(kind: Any, folder: Path) -> Any:
     try:
         coder: Any = kind(**record["parameters"], **given)
         coder._settings()
-        keeps = coder.dictionary is not None
-        config = make_config(record["config"])
-        decided = coder.alpha is not None or finds_prior(config.family)
-        if record["sparsity"] is None and not decided:
-            raise UserError(f"sparsity: {config.method} needs a share")
+        plan = Plan(make_config(record["config"]), **record["plan"])
+        method = plan.config.family
+        if plan.sparsity is None and not (isinstance(method, SolverMethod) or finds_prior(method)):
+            raise UserError(f"sparsity: {plan.config.method} needs a share")
         if len(record.get("feature_names_in_", [])) not in (0, record["n_features_in_"]):
             raise UserError("feature_names_in_: not as many as features")
-        plan = Plan(
-            config,
-            record["sparsity"],
-            keeps,
-            coder.positive_code,
-            coder.method == ONLINE,
-            coder.allow_nan,
-        )
     except (TypeError, UserError) as error:
         raise UserError(f"{file} cannot be read ({short_reason(error)}); {REMEDY}") from None
     width = record["n_features_in_"]
