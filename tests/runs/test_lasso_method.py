@@ -1,5 +1,6 @@
 """method=lasso through a run: training, interruption, evaluation, codes of files, export."""
 
+import io
 import json
 import os
 import signal
@@ -167,6 +168,15 @@ def test_forgetting_nothing_sums_all_batches():
         atoms, moments, codes = step(atoms, moments, batch, 0.5)
         expected += codes.T @ codes
     np.testing.assert_allclose(moments.codes, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_penalty_that_leaves_no_code_is_named_at_the_end(tmp_path):
+    for penalty, told in ((1e4, True), (1.5, False)):
+        config = small_config(**LASSO | {"fista__penalty": penalty}, num_epochs=1)
+        console = Console(file=io.StringIO())
+        train(config, tmp_path / str(penalty), console)
+        said = "no code of the last epoch had a non-zero; lower fista.penalty, which is 10000"
+        assert (said in console.file.getvalue()) == told
 
 
 def test_early_stopping_ends_a_run(tmp_path):

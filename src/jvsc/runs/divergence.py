@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from jvsc.data.atomic import write_atomically
 from jvsc.errors import DivergenceError, UserError
+from jvsc.model.methods import SolverMethod, VariationalMethod
 from jvsc.model.model import StepMetrics
 from jvsc.model.parameters import Parameters
 from jvsc.model.thresholding import SUBGRADIENTS
@@ -86,6 +87,19 @@ def advice(diverged: dict[int, Any], epoch: int) -> str:
         f"{describe(diverged)}. The checkpoint of epoch {epoch} is kept. "
         "Lower encoder.learning_rate or generator.learning_rate, in another workdir"
     )
+
+
+def advice_without_codes(config: Config) -> str:
+    """What to do where all codes of an epoch were zero."""
+    if isinstance(config.family, SolverMethod):
+        remedy = f"lower fista.penalty, which is {config.fista.penalty:g}"
+    elif isinstance(config.family, VariationalMethod) and config.family.finds_prior:
+        remedy = "train longer, or raise sparsity"
+    elif isinstance(config.family, VariationalMethod):
+        remedy = f"lower kl_weight, which is {config.kl_weight:g}, or train longer"
+    else:
+        remedy = "lower autoencoder.penalty or the learning rates"
+    return f"no code of the last epoch had a non-zero; {remedy}, in another workdir"
 
 
 def check_not_lost(config: Config, diverged: dict[int, Any], epoch: int) -> None:

@@ -18,7 +18,13 @@ from jvsc.model.model import Model, StepMetrics
 from jvsc.model.thresholding import SUBGRADIENTS
 from jvsc.runs.checkpoint import Checkpoints, Restored, keep_unfinished
 from jvsc.runs.config import Config
-from jvsc.runs.divergence import advice, describe, find_divergence, write_divergences
+from jvsc.runs.divergence import (
+    advice,
+    advice_without_codes,
+    describe,
+    find_divergence,
+    write_divergences,
+)
 from jvsc.runs.factories.models import build_annealing, build_infer_chunk
 from jvsc.runs.interruption import Interruption, Pace
 from jvsc.runs.logs import LogRow, RunLog
@@ -149,6 +155,8 @@ class Loop:
             )
         log.write(row)
         log.advance(row)
+        if self.is_over() and not np.any(row["nonzero_fraction"]):
+            self.console.print(advice_without_codes(self.config), highlight=False, soft_wrap=True)
         if self.is_over() or self.epoch % output.checkpoint_every == 0:
             loss = row.get("validation_loss")
             mean_loss = float(np.mean(loss)) if loss else None
