@@ -232,7 +232,9 @@ MISTAKES = {
     ),
     r"shape \[24, 20\]": lambda tmp: save_mat(tmp / "c.mat", noise_images()[:, :, 0]),
     r"in image \[4\]": lambda tmp: save_mat(tmp / "d.mat", with_nan()),
-    "smaller than a patch": lambda tmp: save_mat(tmp / "e.mat", noise_images(5, 20)),
+    r"e\.mat: IMAGES are 5x20, smaller than a": lambda tmp: save_mat(
+        tmp / "e.mat", noise_images(5, 20)
+    ),
     "at least two": lambda tmp: save_mat(tmp / "f.mat", noise_images(count=1)),
     "file in this folder": str,
 }

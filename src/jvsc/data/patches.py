@@ -54,8 +54,12 @@ def bundled_images() -> Images:
     return [whiten(as_grey(load())) for load in BUNDLED.values()]
 
 
-def mat_images(path: Path) -> Images:
+def mat_images(path: Path, smallest: int = 1) -> Images:
     """Images of an Olshausen-style file, variable `IMAGES: [H, W, N]`, already whitened.
+
+    Args:
+      path: the file.
+      smallest: least height and width of an image.
 
     Raises:
       UserError: if the file is missing, unreadable, or holds no such array of finite numbers.
@@ -76,6 +80,11 @@ def mat_images(path: Path) -> Images:
         raise UserError(
             f"data.path={path}: IMAGES has shape {list(images.shape)} and type {images.dtype}; "
             "it must be numbers [H, W, N]"
+        )
+    if min(images.shape[:2]) < smallest:
+        raise UserError(
+            f"data.path={path}: IMAGES are {images.shape[0]}x{images.shape[1]}, smaller than a "
+            f"patch of {smallest}x{smallest}; lower data.patch_size"
         )
     if not np.isfinite(images).all():
         bad = np.unique(np.argwhere(~np.isfinite(images))[:, 2]).tolist()
@@ -237,7 +246,7 @@ def load_patches(
     elif source.exists() and source.suffix.lower() != ".mat":
         raise UserError(f"data.path={path}: give a .mat file or a folder of images")
     else:
-        images, name = mat_images(source), str(source)
+        images, name = mat_images(source, patch_size), str(source)
     origin = far_offset(images, path)
     if origin:
         images = [image - origin for image in images]
