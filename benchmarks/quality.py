@@ -234,8 +234,9 @@ def table_of(points: list[Point], name: str, levels: tuple[float, ...]) -> list[
             cells.append(f"{np.mean(known):.3f}{spread}" if known else "-")
         if len(mine) == 1:
             cells[0] += f" ({mine[0].nonzeros:.1f}: {mine[0].r2:.3f})"
-        fits, each = [p.fit_seconds for p in mine], [p.encode_microseconds for p in mine]
-        cells += [f"{np.median(fits):.1f}", f"{np.nanmedian(each):.1f}"]
+        known = [p.encode_microseconds for p in mine if not np.isnan(p.encode_microseconds)]
+        cells.append(f"{np.median([p.fit_seconds for p in mine]):.1f}")
+        cells.append(f"{np.median(known):.1f}" if known else "-")
         rows.append(cells)
     return rows
 
