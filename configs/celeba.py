@@ -35,7 +35,7 @@ SETTINGS = {
 }
 NO_WARMUP = {"annealing.warmup_start": 1.0}
 # By mean and variance of the code; `sparsity` is the prior's probability of a non-zero, and the
-# share of the data for which each latent is in use.
+# share of the data for which each latent is in use, about.
 INFERRED_THRESHOLD = {
     "sampling": "moments",
     "sparsity": 0.1,

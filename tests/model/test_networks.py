@@ -1,5 +1,7 @@
 """Encoders and generators: widths, initialisation."""
 
+from statistics import NormalDist
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,20 +155,21 @@ def test_offsets_are_added_to_the_heads_they_belong_to():
     np.testing.assert_allclose(one["log_scale"] - 3, other["log_scale"], rtol=1e-6)
 
 
-def test_each_latents_gate_is_open_for_the_wanted_share_whatever_it_is_made_of():
-    """Of 4,000 normal inputs; shares have a standard error of 0.005, a range of five fails once in
-    200,000 keys.
+def test_each_latents_gate_is_open_for_the_wanted_share_of_normal_inputs():
+    """Wherever they lie and however wide. Of 4,000 a share's standard error is 0.003; six of them.
+
+    A batch's own moments, so a tenth needs no more than that; were shares normal, one of 80 million
+    keys would fail. In float32 a mean of 10,000 has a relative rounding of 0.001 deviations of 1.
     """
     gate = LifetimeSparseGate(sparsity=0.1, axis_name=None)
-    columns = 10.0 ** jnp.arange(-2, 4), jnp.array([0.0, 100.0, -3.0, 5e3, -1e4, 1.0])
-    inputs = jax.random.normal(jax.random.key(0), (4000, 6)) * columns[0] + columns[1]
+    widths, means = np.float32([0.1, 1, 10, 100, 1]), np.float32([100, 0, -3000, 5, 1e4])
+    inputs = jax.random.normal(jax.random.key(0), (4000, 5)) * widths + means
     variables = gate.init(jax.random.key(1), inputs, False)
     made, _ = gate.apply(variables, inputs, True, mutable=["batch_stats"])
-    shares = np.mean(np.asarray(made) > 0, axis=0)
-    np.testing.assert_allclose(shares[1:], 0.1, atol=0.025)
+    np.testing.assert_allclose(np.mean(np.asarray(made) > 0, axis=0), 0.1, atol=0.018)
 
 
-def test_a_gate_that_is_always_on_is_not_possible():
+def test_no_gate_is_open_for_more_than_cantellis_share_of_a_batch():
     encoder = conv_encoder(
         ARCHITECTURES["fashion_mnist"], 5, ("loc", "gate"), lifetime_sparsity=0.2
     )
@@ -174,8 +177,13 @@ def test_a_gate_that_is_always_on_is_not_possible():
     parameters["gate"]["Dense_0"]["bias"] += 100.0
     data = jax.random.uniform(jax.random.key(1), (64, 784))
     heads, after = encoder.apply(parameters, statistics, data, True)
-    assert (np.mean(np.asarray(heads["gate"]) > 0, axis=0) < 0.5).all()
-    assert jax.tree.structure(after) == jax.tree.structure(statistics)
+    most = 1 / (1 + NormalDist().inv_cdf(0.8) ** 2)
+    assert (np.mean(np.asarray(heads["gate"]) > 0, axis=0) <= most).all()
+    for _ in range(100):  # the running averages come to what the batch has
+        _, after = encoder.apply(parameters, after, data, True)
+    inferred, _ = encoder.apply(parameters, after, data, False)
+    # A mean of 100 leaves gates that hardly vary yet few digits.
+    np.testing.assert_allclose(inferred["gate"], heads["gate"], atol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from jvsc.evaluation.posterior_draws import prior_codes
 from jvsc.main import run
 from jvsc.model.methods import METHODS
 from jvsc.model.networks import ARCHITECTURES
-from jvsc.model.posteriors import Annealing
+from jvsc.model.posteriors import Annealing, InferredThreshold
 from jvsc.runs.evaluate import evaluate_run
 from jvsc.runs.factories import build_model, build_optimizer
 from jvsc.runs.logs import read_metrics
@@ -137,6 +137,15 @@ def test_memory_at_20_samples_is_at_most_1_3_times_that_at_one(name):
     one, twenty = step_memory(config, 1, None), step_memory(config, 20, 1)
     assert twenty <= 1.3 * one
     assert step_memory(config, 200, None) > 1.3 * one  # what the chunks are for
+
+
+def test_prior_codes_are_of_the_prior_that_training_found():
+    """Five standard errors of two means: fails for one key in 800,000 were they normal."""
+    found = {"prior_log_scale": jnp.log(3.0), "prior_log_odds": jnp.log(0.2 / 0.8)}
+    codes = np.asarray(prior_codes(InferredThreshold(0.5, 0.05), 2000, 10, found))
+    sizes = np.abs(codes[codes != 0])
+    assert abs((codes != 0).mean() - 0.2) < 5 * (0.2 * 0.8 / codes.size) ** 0.5
+    assert abs(sizes.mean() - 3.0) < 5 * 3.0 / sizes.size**0.5
 
 
 def test_prior_codes_are_sparse_as_the_prior_says():

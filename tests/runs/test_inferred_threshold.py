@@ -93,7 +93,7 @@ def test_a_conv_generator_is_trained_by_draws_and_by_moments(tmp_path, monkeypat
     monkeypatch.setattr(jvsc.runs.train, "build_dataset", random_images)
     config = image_config(
         method="inferred_threshold", threshold=None, num_samples=2, sampling=sampling, seeds=(0, 1),
-        encoder__lifetime_sparsity=sampling == "moments",
+        encoder__lifetime_sparsity=sampling == "moments", noise__rule="learned",
     )  # fmt: skip
     train(config, tmp_path)
     metrics = evaluate_run(config, tmp_path, random_images(config)).report["metrics"]
@@ -107,6 +107,15 @@ def test_a_conv_generator_is_trained_by_draws_and_by_moments(tmp_path, monkeypat
         ({"sampling": "exact", "data__name": "fashion_mnist"}, "sampling=exact.*give moments"),
         ({"sampling": "moments"}, "sampling=moments.*give exact"),
         ({"encoder__lifetime_sparsity": True}, "lifetime_sparsity is for"),
+        (
+            {
+                "encoder__lifetime_sparsity": True,
+                "data__name": "fashion_mnist",
+                "method": "inferred_threshold",
+                "threshold": None,
+            },
+            "has nothing to hold; give learned or fixed",
+        ),
         (
             {"sampling": "exact", "method": "thresholded_laplacian_gamma", "threshold": 0.2},
             "sampling=exact",

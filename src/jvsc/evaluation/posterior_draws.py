@@ -1,6 +1,7 @@
 """What many draws of each datum's code tell of a trained model, in chunks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jvsc.metrics import gaussian_log_likelihood, importance_weighted_bound, jac
 from jvsc.model.objective import sparse_coding_objective, squared_error
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.posteriors import Annealing, Posterior
+from jvsc.model.posteriors.inferred_threshold import PRIOR_LOG_ODDS, PRIOR_LOG_SCALE
 from jvsc.model.sampling import datum_keys, draw, first_draws
 from jvsc.model.variational import Variational
 
@@ -126,11 +128,26 @@ def make_best_of_draws(
     return _measure(model, best, chunk)
 
 
-def prior_codes(posterior: Posterior, num_codes: int, num_latents: int) -> Float[Array, "N K"]:
-    """Codes drawn from a posterior's prior, with a fixed key."""
+def prior_codes(
+    posterior: Posterior,
+    num_codes: int,
+    num_latents: int,
+    found: dict[str, Any] | None = None,
+) -> Float[Array, "N K"]:
+    """Codes drawn from a posterior's prior, with a fixed key.
+
+    Args:
+      posterior: the family.
+      num_codes: N.
+      num_latents: K.
+      found: the prior's numbers that a training has found (`EmpiricalBayes`).
+    """
+    values: dict[str, Any] = dict(posterior.prior)
+    if found is not None:
+        values |= {"log_scale": found[PRIOR_LOG_SCALE], "gate": found[PRIOR_LOG_ODDS]}
     heads = {
         name: jnp.full((num_codes, num_latents), value, jnp.float32)
-        for name, value in posterior.prior.items()
+        for name, value in values.items()
     }
     keys = datum_keys(jax.random.key(0), num_codes)
     return draw(posterior.sample, keys, heads, first_draws(1, num_codes), Annealing())[0]

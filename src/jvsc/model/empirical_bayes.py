@@ -36,8 +36,9 @@ class EmpiricalBayes:
     mean size of a non-zero. Training keeps moving averages of them (variational EM).
 
     Attributes:
-      noise: "learned" by its mean, which makes the loss an evidence bound; "controlled" so that
-        `sparsity` is the share of latents with a probability above 1/2; or "fixed".
+      noise: "learned" by its mean, so that with the exact bound the loss is, but for a factor and a
+        constant, the best bound on the evidence; "controlled" so that `sparsity` is the share of
+        latents with a probability above 1/2; or "fixed".
       noise_variance: sigma^2 at the start, of an entry of the data.
       sparsity: wanted share of non-zeros, for the controller.
       learns_scale: whether b0 is found, or stays what the posterior says.

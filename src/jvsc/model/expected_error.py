@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 from jvsc.model.objective import filled, squared_error
 from jvsc.model.thresholding import gradient_carrier
 
-# Of a code's noise, below which its square root would have no gradient.
+# Of a code's noise, below which it has no gradient: the slope of the root is infinite at zero.
 SMALLEST_VARIANCE = 1e-12
 
 
@@ -53,8 +53,9 @@ def charged_squared_error(
     ||x - g(c)||^2 + ||g(s) - g(c)||^2, with one s from the normal distribution that has the
     codes' moments (as Wang & Manning 2013 of dropout), so that probabilities have a gradient that
     no draw of a support has. Where g is linear and c the mean, the expectation is
-    `expected_squared_error`: bias and variance. A network could use the noise itself to come nearer
-    to the data than its code; this charges for whatever noise changes.
+    `expected_squared_error`: bias and variance. Else it is no bound of anything: a network could
+    use the noise itself to come nearer to the data than its code, and this charges for whatever
+    noise changes. The distance of c from the mean counts, but has no gradient but through g.
 
     Args:
       generate: g, and its new statistics.

@@ -35,7 +35,8 @@ class Inference(NamedTuple):
       codes: [B, K].
       kl: divergence of the posterior from the prior, latent by latent, in nats; None for a method
         without a posterior.
-      expected_loss: the loss of training, where it needs no draw, [B]; else None.
+      expected_loss: the loss of training where it needs no draw, of a network without what noise
+        changes, [B]; else None.
     """
 
     codes: Float[Array, "B K"]

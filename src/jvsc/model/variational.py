@@ -58,7 +58,7 @@ class Variational:
       encoder: from data to the posterior's heads.
       sampling: how J samples count: "max" (eq. 9), "avg" (eq. 7) or "iwae"; or "exact", eq. 7
         for J to infinity, in closed form, of a dictionary; or "moments", for any generator: the
-        error of the code, and what noise of the posterior's variance changes.
+        error of the deterministic code (else the mean), and what the posterior's noise changes.
       num_samples: J.
       kl_weight: beta.
       kl_warmup: step -> factor of beta in training.
@@ -294,7 +294,7 @@ class Variational:
     ) -> tuple[EncoderTerms, Float[Array, "1 B"], Any]:
         """Their expectation under the posterior, with a leading axis of one for J.
 
-        With keys it is `charged_squared_error`, of any generator, and of the code that users get.
+        With keys it is `charged_squared_error`, of any generator, and of a deterministic code.
         """
         mean, variance = self.posterior.moments(heads, annealing)
         probability = self.posterior.support_probability(heads)

@@ -180,6 +180,11 @@ class Config(Section):
                 "encoder.lifetime_sparsity is for method=inferred_threshold with a generator that "
                 "is a network; leave it out"
             )
+        if self.encoder.lifetime_sparsity and self.noise.rule == "controlled":
+            raise ValueError(
+                "encoder.lifetime_sparsity holds the share of non-zeros, so noise.rule=controlled "
+                "has nothing to hold; give learned or fixed"
+            )
         if self.sampling not in BY_MOMENTS:
             return
         if self.sampling == "exact" and self.has_network_generator:
@@ -285,7 +290,7 @@ def experiment_config(
     if size and size not in sizes:
         raise UserError(f"unknown size {size!r} behind the method; {_nearest(size, sizes)}")
     changes = {**settings, **method_settings.get(config.method, {}), **sizes.get(size, {})}
-    if changes.get("sampling") in BY_MOMENTS:  # nothing is drawn
+    if changes.get("sampling") in BY_MOMENTS:  # no code is drawn
         changes["num_samples"] = 1
     config.update_from_flattened_dict(changes)
     return config

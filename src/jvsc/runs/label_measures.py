@@ -115,8 +115,9 @@ def make_frechet(config: Config, model: Model, dataset: Dataset) -> Compute | No
             "frechet_reconstructions": distance(codes),
         }
         if isinstance(model, Variational):
-            prior = np.asarray(prior_codes(model.posterior, len(data), codes.shape[1]))
-            values["frechet_prior"] = distance(prior)
+            found = subject.statistics.prior
+            drawn = prior_codes(model.posterior, len(data), codes.shape[1], found)
+            values["frechet_prior"] = distance(np.asarray(drawn))
         return values
 
     return compute

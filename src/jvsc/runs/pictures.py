@@ -110,7 +110,7 @@ def prior_images(
 ) -> Float[np.ndarray, "N D"]:
     """Data generated from codes of the prior."""
     num_latents = jax.tree.leaves(parameters.encoder["loc"])[0].shape[-1]
-    codes = prior_codes(model.posterior, NUM_PRIOR_SAMPLES, num_latents)
+    codes = prior_codes(model.posterior, NUM_PRIOR_SAMPLES, num_latents, statistics.prior)
     return generated(model, parameters, statistics, codes)
 
 

@@ -74,7 +74,7 @@ class EncoderConfig(Section):
     support_steps: NonNegativeInt = 2
     """Towards the least squares of the non-zeros, of a deterministic code."""
     lifetime_sparsity: bool = False
-    """Whether each latent is in use for the same share of the data (conv, inferred_threshold)."""
+    """Whether each latent is in use for about sparsity of the data (conv, inferred_threshold)."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Of encoder and network generator; Adam's first decay rate is the momentum."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"

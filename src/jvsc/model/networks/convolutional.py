@@ -91,11 +91,14 @@ class Convolution(nn.Module):
 
 
 class BatchNormalisation(nn.Module):
-    """BatchNorm with PyTorch's constants, its statistics in float32 and over all devices."""
+    """BatchNorm with PyTorch's constants, its statistics in float32 and over all devices.
+
+    Gates are only centred and scaled.
+    """
 
     axis_name: str | None
     dtype: Any
-    affine: bool = True
+    of_gates: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B F"], training: bool) -> Float[Array, "*B F"]:
@@ -103,8 +106,10 @@ class BatchNormalisation(nn.Module):
             use_running_average=not training,
             momentum=0.9,
             epsilon=1e-5,
-            use_bias=self.affine,
-            use_scale=self.affine,
+            use_bias=not self.of_gates,
+            use_scale=not self.of_gates,
+            # Of a mean far from zero the fast variance has no digits left.
+            use_fast_variance=not self.of_gates,
             axis_name=None if self.is_initializing() else self.axis_name,
             dtype=self.dtype,
         )(x)
@@ -113,9 +118,10 @@ class BatchNormalisation(nn.Module):
 class LifetimeSparseGate(nn.Module):
     """Log-odds that a latent is in use, normalised over the data for each latent alike.
 
-    A normal variable exceeds the offset for the wanted share of the data, so no latent can be in
-    use for all of them, or none: lifetime sparsity (Makhzani & Frey 2015), here by batch
-    normalisation, in place of a penalty. How sure a latent's gates are is learned.
+    Lifetime sparsity (Makhzani & Frey 2015), here by batch normalisation: a normal variable exceeds
+    the offset for the wanted share of the data. Whatever its distribution, with a share below 1/2
+    no latent is in use for more than 1 / (1 + offset^2) of a training batch (Cantelli); one may
+    still be never in use, as is one whose gate hardly varies. How sure gates are is learned.
     """
 
     sparsity: float
@@ -123,8 +129,8 @@ class LifetimeSparseGate(nn.Module):
 
     @nn.compact
     def __call__(self, gate: Float[Array, "B K"], training: bool) -> Float[Array, "B K"]:
-        normalise = BatchNormalisation(self.axis_name, gate.dtype, False, name="normalisation")
-        start = nn.initializers.constant(math.log(GATE_SLOPE))
+        normalise = BatchNormalisation(self.axis_name, gate.dtype, True, name="normalisation")
+        start = nn.initializers.constant(math.log(GATE_SLOPE), jnp.float32)
         slope = jnp.exp(self.param("log_slope", start, gate.shape[-1:]))
         offset = NormalDist().inv_cdf(1 - self.sparsity)
         return slope * (normalise(gate, training) - offset)

@@ -144,8 +144,7 @@ def spike_and_slab_moments(
       loc: mean of the slab.
       variance: of the slab.
     """
-    mean = probability * loc
-    return mean, probability * (loc**2 + variance) - mean**2
+    return probability * loc, probability * (variance + (1 - probability) * loc**2)
 
 
 def slab_of_prior(posterior: Posterior) -> tuple[float, float]:
