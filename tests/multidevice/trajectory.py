@@ -24,7 +24,7 @@ NUM_EPOCHS = 2
 
 
 def trajectory(kind: str) -> dict[str, np.ndarray]:
-    """Losses and last parameters; kind is linear, topk, matryoshka, explaining, lasso or conv.
+    """Losses and last parameters; kind is linear, topk, explaining, gates and so on.
 
     With `_latents_N` behind the kind, the latents are divided among N of the devices; with
     `_streamed`, the data are sent in parts.
@@ -48,6 +48,11 @@ def trajectory(kind: str) -> dict[str, np.ndarray]:
         dataset = build_dataset(config)
     else:
         config = image_config(num_samples=3, sampling_chunk=2, compute_dtype="float64")
+        if kind == "gates":
+            config = image_config(
+                method="inferred_threshold", threshold=None, sampling="moments",
+                encoder__lifetime_sparsity=True, noise__rule="learned", compute_dtype="float64",
+            )  # fmt: skip
         dataset = random_images(config)
     mesh = make_mesh(int(shards or 1))
     model = build_model(config, dataset.train.shape[1], batch_axis(mesh))

@@ -46,6 +46,7 @@ def trajectory(tmp_path_factory):
         "matryoshka",
         pytest.param("lasso", marks=pytest.mark.slow),
         pytest.param("conv", marks=pytest.mark.slow),
+        pytest.param("gates", marks=pytest.mark.slow),
         pytest.param("conv_streamed", marks=pytest.mark.slow),
     ],
 )
