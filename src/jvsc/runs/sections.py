@@ -140,14 +140,14 @@ class PriorConfig(Section):
 class NoiseConfig(Section):
     """The noise of method=inferred_threshold (`jvsc.model.empirical_bayes`).
 
-    Its variance is of an entry of the data, which have variance 1 on average. The controller rests
-    after a share of the training; at 1 never.
+    Its variance is of an entry of the data; those of patches and activations have variance 1 on
+    average, images lie in [0, 1]. The controller rests after a share of the training; at 1 never.
     """
 
     rule: NoiseRule = "controlled"
     """Whether the noise is given, held so that sparsity is met, or learned."""
     variance: PositiveFloat = 0.25
-    """Of an entry of the data, whose own is 1 on average; at the start unless fixed."""
+    """Of an entry of the data; at the start unless fixed."""
     control_until: float = Field(default=0.9, ge=0, le=1)
     """Share of the training after which the controller rests; at 1 never."""
 
