@@ -18,6 +18,7 @@ from jvsc.reproduce.natural_images import (
     present_figure_5,
     present_table_1,
     present_table_2,
+    table_1_runs,
     table_2_runs,
 )
 from jvsc.reproduce.plan import PlannedRun
@@ -39,7 +40,7 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "table1": Target("Table 1: methods on natural images", patches_runs, present_table_1),
+    "table1": Target("Table 1: methods on natural images", table_1_runs, present_table_1),
     "table2": Target("Table 2: collapse under two estimators", table_2_runs, present_table_2),
     "figure3": Target("Figures 3 and 18: dictionaries", patches_runs, present_figure_3),
     "figure4": Target("Figure 4: gradient SNR", patches_runs, present_figure_4),
