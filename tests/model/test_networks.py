@@ -188,7 +188,7 @@ def test_no_gate_is_open_for_more_than_cantellis_share_of_a_batch():
 
 @pytest.mark.parametrize(
     ("heads", "share", "told"),
-    [(("loc", "log_scale"), 0.1, "with a gate"), (("loc", "gate"), 1.0, "share in")],
+    [(("loc", "log_scale"), 0.1, "with a gate"), (("loc", "gate"), 0.5, "share below 1/2")],
 )
 def test_lifetime_sparsity_without_a_gate_or_share_is_refused(heads, share, told):
     with pytest.raises(UserError, match=told):

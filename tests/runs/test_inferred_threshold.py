@@ -89,15 +89,25 @@ def test_it_is_trained_by_draws_too(tmp_path, sampling):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["max", "moments"])
-def test_a_conv_generator_is_trained_by_draws_and_by_moments(tmp_path, monkeypatch, sampling):
+def test_a_conv_generator_is_trained_by_draws_and_by_moments(
+    tmp_path, monkeypatch, sampling, without_type_checks
+):
     monkeypatch.setattr(jvsc.runs.train, "build_dataset", random_images)
     config = image_config(
-        method="inferred_threshold", threshold=None, num_samples=2, sampling=sampling, seeds=(0, 1),
+        method="inferred_threshold", threshold=None, sampling=sampling, seeds=(0, 1),
+        num_samples=2 if sampling == "max" else 1,
         encoder__lifetime_sparsity=sampling == "moments", noise__rule="learned",
     )  # fmt: skip
     train(config, tmp_path)
-    metrics = evaluate_run(config, tmp_path, random_images(config)).report["metrics"]
+    dataset = random_images(config)
+    metrics = evaluate_run(config, tmp_path, dataset).report["metrics"]
     assert np.isfinite(metrics["mse"]).all()
+    model = jvsc.load(tmp_path)
+    codes = model.encode(dataset.validation)
+    model.save(tmp_path / "exported")
+    np.testing.assert_array_equal(
+        jvsc.load(tmp_path / "exported").encode(dataset.validation), codes
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,6 +117,7 @@ def test_a_conv_generator_is_trained_by_draws_and_by_moments(tmp_path, monkeypat
         ({"sampling": "exact", "data__name": "fashion_mnist"}, "sampling=exact.*give moments"),
         ({"sampling": "moments"}, "sampling=moments.*give exact"),
         ({"encoder__lifetime_sparsity": True}, "lifetime_sparsity is for"),
+        ({"sampling": "exact", "num_samples": 5}, "num_samples is 5, but sampling=exact draws no"),
         (
             {
                 "encoder__lifetime_sparsity": True,

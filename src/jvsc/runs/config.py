@@ -185,8 +185,18 @@ class Config(Section):
                 "encoder.lifetime_sparsity holds the share of non-zeros, so noise.rule=controlled "
                 "has nothing to hold; give learned or fixed"
             )
+        if self.encoder.lifetime_sparsity and self.hyperparameters().sparsity >= 0.5:
+            raise ValueError(
+                f"sparsity is {self.sparsity}, but with encoder.lifetime_sparsity it must be less "
+                "than 1/2"
+            )
         if self.sampling not in BY_MOMENTS:
             return
+        if self.num_samples != 1:
+            raise ValueError(
+                f"num_samples is {self.num_samples}, but sampling={self.sampling} draws no code; "
+                "leave it 1, or give max"
+            )
         if self.sampling == "exact" and self.has_network_generator:
             raise ValueError(
                 f"sampling=exact is for patches or activations, not for {self.data.name}; give "

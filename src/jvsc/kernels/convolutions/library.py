@@ -32,7 +32,7 @@ def _adjoint(features: Features, kernel: Kernel, stride: int, padding: int, size
     """The adjoint of `_forward`; to few channels as a convolution from features to blocks."""
     if kernel.shape[2] >= FEW_CHANNELS:
         forward = lambda images: _forward(images, kernel, stride, padding)  # noqa: E731
-        return adjoint_of(forward, features, (len(features), *size, kernel.shape[2]))
+        return adjoint_of(forward, features, (features.shape[0], *size, kernel.shape[2]))
     weights = turned(block_kernel(kernel, stride))
     high, wide = weights.shape[:2]
     filled = -weights.shape[-1] % FEW_CHANNELS

@@ -78,7 +78,7 @@ def _adjoint_by_windows(
     features: Features, kernel: Kernel, stride: int, padding: int, size: Size
 ) -> Images:
     forward = lambda images: _forward_by_windows(images, kernel, stride, padding)  # noqa: E731
-    return adjoint_of(forward, features, (len(features), *size, kernel.shape[2]))
+    return adjoint_of(forward, features, (features.shape[0], *size, kernel.shape[2]))
 
 
 def _of_kernel_by_windows(
@@ -109,7 +109,7 @@ def _adjoint_by_filtering(
     def forward(images: Images) -> Array:
         return _shifted_blocks(images, side, stride, padding, features.shape[1:3])
 
-    return adjoint_of(forward, blocks, (len(features), *size, kernel.shape[2]))
+    return adjoint_of(forward, blocks, (features.shape[0], *size, kernel.shape[2]))
 
 
 def _of_kernel_by_filtering(

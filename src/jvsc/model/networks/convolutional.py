@@ -119,9 +119,9 @@ class LifetimeSparseGate(nn.Module):
     """Log-odds that a latent is in use, normalised over the data for each latent alike.
 
     Lifetime sparsity (Makhzani & Frey 2015), here by batch normalisation: a normal variable exceeds
-    the offset for the wanted share of the data. Whatever its distribution, with a share below 1/2
-    no latent is in use for more than 1 / (1 + offset^2) of a training batch (Cantelli); one may
-    still be never in use, as is one whose gate hardly varies. How sure gates are is learned.
+    the offset for the wanted share of the data, less than 1/2. Whatever its distribution, no latent
+    is in use for more than 1 / (1 + offset^2) of a training batch (Cantelli); one may still be
+    never in use, as is one whose gate hardly varies. How sure gates are is learned.
     """
 
     sparsity: float
@@ -207,13 +207,13 @@ def conv_encoder(
       dtype: what convolutions compute in; parameters, statistics and heads are float32.
 
     Raises:
-      UserError: if `lifetime_sparsity` is given and there is no gate, or outside (0, 1).
+      UserError: if `lifetime_sparsity` is given and there is no gate, or outside (0, 1/2).
     """
     if lifetime_sparsity is not None:
         if "gate" not in heads:
             raise UserError("lifetime_sparsity needs a posterior with a gate; leave it out")
-        if not 0 < lifetime_sparsity < 1:
-            raise UserError(f"lifetime_sparsity is {lifetime_sparsity}; give a share in (0, 1)")
+        if not 0 < lifetime_sparsity < 0.5:
+            raise UserError(f"lifetime_sparsity is {lifetime_sparsity}; give a share below 1/2")
     network = ConvEncoder(architecture, heads, num_latents, lifetime_sparsity, axis_name, dtype)
 
     # As one program: operation by operation the forward pass would be computed too, for nothing.
