@@ -263,6 +263,7 @@ def _explaining_settings(
         factor = min(max(1.0, math.sqrt(DEFAULT_STEPS / num_steps)), LARGEST_FACTOR)
     return {
         "sampling": "exact",
+        "num_samples": 1,
         "sparsity": sparsity,
         "prior": {"scale": scale} if name != "mlp" else narrow_prior,
         "noise": {
