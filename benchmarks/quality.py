@@ -264,9 +264,9 @@ def draw(points: list[Point], file: Path) -> None:
 def run(output: Path, num_seeds: int = 1) -> None:
     """Measures, and writes quality.json, quality.md and quality.png."""
     seeds = tuple(range(num_seeds))
-    sets = [digits, patches, patches_of_the_same_pictures] + [activations] * (
-        "JVSC_ACTIVATIONS" in os.environ
-    )
+    sets = [digits, patches, patches_of_the_same_pictures]
+    if "JVSC_ACTIVATIONS" in os.environ:
+        sets.append(activations)
     points: list[Point] = []
     console = Console()
     for measured in sets:

@@ -1,5 +1,6 @@
 """Small models and runs that several tests use."""
 
+import gc
 from pathlib import Path
 
 import jax
@@ -138,3 +139,9 @@ def assert_trees_equal(one, other) -> None:
         one,
         other,
     )
+
+
+def live_programs() -> int:
+    """How many compiled programs JAX holds."""
+    gc.collect()
+    return len(jax.devices()[0].client.live_executables())

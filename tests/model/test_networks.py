@@ -156,10 +156,10 @@ def test_offsets_are_added_to_the_heads_they_belong_to():
 
 
 def test_each_latents_gate_is_open_for_the_wanted_share_of_normal_inputs():
-    """Wherever they lie and however wide. Of 4,000 a share's standard error is 0.003; six of them.
+    """Wherever they lie and however wide: within six standard errors, 0.003 for 4,000 data.
 
-    A batch's own moments, so a tenth needs no more than that; were shares normal, one of 80 million
-    keys would fail. In float32 a mean of 10,000 has a relative rounding of 0.001 deviations of 1.
+    It is less than a binomial share's, as the batch has its own moments. Were shares normal, one of
+    80 million keys would fail. At a mean of 10,000 float32 rounds to 0.001 of a deviation of 1.
     """
     gate = LifetimeSparseGate(sparsity=0.1, axis_name=None)
     widths, means = np.float32([0.1, 1, 10, 100, 1]), np.float32([100, 0, -3000, 5, 1e4])

@@ -1,10 +1,9 @@
 """Solvers called with data of many lengths keep few programs."""
 
-import gc
-
 import jax
 import numpy as np
 import pytest
+from models import live_programs
 
 from jvsc.solvers import fista
 from jvsc.solvers.omp import _by_jax
@@ -13,11 +12,6 @@ from jvsc.solvers.programs import PROGRAMS_KEPT
 RANDOM = np.random.default_rng(0)
 DATA = RANDOM.normal(size=(60, 5)).astype(np.float32)
 ATOMS = RANDOM.normal(size=(7, 5)).astype(np.float32)
-
-
-def programs():
-    gc.collect()
-    return len(jax.devices()[0].client.live_executables())
 
 
 @pytest.mark.parametrize(
@@ -33,5 +27,5 @@ def test_programs_of_many_lengths_are_dropped(solve):
     counts = []
     for count in range(1, 3 * PROGRAMS_KEPT):
         jax.block_until_ready(solve(DATA[:count]))
-        counts.append(programs())
+        counts.append(live_programs())
     assert counts[-1] - counts[PROGRAMS_KEPT + 4] < PROGRAMS_KEPT // 2

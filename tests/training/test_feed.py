@@ -1,6 +1,5 @@
 """Resident and streamed data: the same batches, in the same order, from any place on."""
 
-import gc
 import json
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from models import live_programs
 
 from jvsc.model.model import StepMetrics
 from jvsc.model.parameters import Parameters, Statistics
@@ -120,13 +120,9 @@ def test_programs_of_many_lengths_of_data_are_dropped():
     state, optimizer = states((0,))
     arguments = (fingerprint, optimizer, BATCH, make_prepare(SHAPE, False), make_mesh())
 
-    def programs():
-        gc.collect()
-        return len(jax.devices()[0].client.live_executables())
-
     counts = []
     for count in range(BATCH, BATCH + 24):
         feed = streamed_feed(np.repeat(DATA, 2, axis=0)[: 2 * count], *arguments, keys=state.key)
         state, _ = feed.run_epoch(state)
-        counts.append(programs())
+        counts.append(live_programs())
     assert counts[-1] - counts[7] < 8
