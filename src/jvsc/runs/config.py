@@ -118,7 +118,8 @@ class Config(Section):
         if self.threshold is not None and self.sparsity is not None:
             raise ValueError("both threshold and sparsity are given; give one of them")
         self._check_estimator(method)
-        self._check_dictionary_alone(method)
+        self._check_encoder(method)
+        self._check_moments(method)
         self._check_only_nonzeros()
         self._check_lasso()
         if self.batch_size > self.data.num_train:
@@ -167,29 +168,34 @@ class Config(Section):
                 "norm 1; leave it out"
             )
 
-    def _check_dictionary_alone(self, method: Method) -> None:
-        """Refuses what is for a dictionary, or for posteriors with moments, elsewhere."""
+    def _check_encoder(self, method: Method) -> None:
+        """Refuses an encoder of dictionaries elsewhere, and gates that have nothing to hold."""
         if self.encoder.name != "mlp" and self.has_network_generator:
             raise ValueError(
                 f"encoder.name={self.encoder.name} is for patches or activations, not for "
                 f"{self.data.name}; leave it out"
             )
+        if not self.encoder.lifetime_sparsity:
+            return
         finds_prior = isinstance(method, VariationalMethod) and method.finds_prior
-        if self.encoder.lifetime_sparsity and not (self.has_network_generator and finds_prior):
+        if not (self.has_network_generator and finds_prior):
             raise ValueError(
                 "encoder.lifetime_sparsity is for method=inferred_threshold with a generator that "
                 "is a network; leave it out"
             )
-        if self.encoder.lifetime_sparsity and self.noise.rule == "controlled":
+        if self.noise.rule == "controlled":
             raise ValueError(
                 "encoder.lifetime_sparsity holds the share of non-zeros, so noise.rule=controlled "
                 "has nothing to hold; give learned or fixed"
             )
-        if self.encoder.lifetime_sparsity and self.hyperparameters().sparsity >= 0.5:
+        if self.hyperparameters().sparsity >= 0.5:
             raise ValueError(
                 f"sparsity is {self.sparsity}, but with encoder.lifetime_sparsity it must be less "
                 "than 1/2"
             )
+
+    def _check_moments(self, method: Method) -> None:
+        """Refuses a bound by moments where there are none, or by those of another generator."""
         if self.sampling not in BY_MOMENTS:
             return
         if self.num_samples != 1:
