@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from jvsc.kernels.threefry import fused_threefry
 from jvsc.model.objective import filled, squared_error
 from jvsc.model.thresholding import gradient_carrier
 
@@ -69,7 +70,9 @@ def charged_squared_error(
       Both errors' sum, a mean over D, and the generator's new statistics.
     """
     deviation = jnp.sqrt(jnp.maximum(variance, SMALLEST_VARIANCE))
-    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:], mean.dtype))(keys)
+    noise = jax.vmap(
+        lambda key: jax.random.normal(fused_threefry(key), mean.shape[1:], mean.dtype)
+    )(keys)
     code = jax.lax.stop_gradient(code) + gradient_carrier(mean)
     made, statistics = generate(jnp.stack([code, mean + deviation * noise]))
     return squared_error(data, made[0]) + squared_error(made[1], made[0]), statistics

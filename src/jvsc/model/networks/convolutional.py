@@ -129,7 +129,9 @@ class LifetimeSparseGate(nn.Module):
 
     @nn.compact
     def __call__(self, gate: Float[Array, "B K"], training: bool) -> Float[Array, "B K"]:
-        normalise = BatchNormalisation(self.axis_name, gate.dtype, True, name="normalisation")
+        normalise = BatchNormalisation(
+            self.axis_name, gate.dtype, of_gates=True, name="normalisation"
+        )
         start = nn.initializers.constant(math.log(GATE_SLOPE), jnp.float32)
         slope = jnp.exp(self.param("log_slope", start, gate.shape[-1:]))
         offset = NormalDist().inv_cdf(1 - self.sparsity)
