@@ -162,7 +162,7 @@ def _measure(
         reconstruction, _ = model.generator.apply(
             parameters.generator, statistics.generator, inferred.codes, False
         )
-    losses = model.validation_loss(data, reconstruction, inferred)
+    losses = model.validation_loss(statistics, data, reconstruction, inferred)
     return squared_error(data, reconstruction), losses
 
 

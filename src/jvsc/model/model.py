@@ -35,8 +35,7 @@ class Inference(NamedTuple):
       codes: [B, K].
       kl: divergence of the posterior from the prior, latent by latent, in nats; None for a method
         without a posterior.
-      expected_loss: the loss of training where it needs no draw, of a network without what noise
-        changes, [B]; else None.
+      expected_loss: the training loss in closed form, [B]; None where there is none.
     """
 
     codes: Float[Array, "B K"]
@@ -90,6 +89,7 @@ class Model(Protocol):
 
     def validation_loss(
         self,
+        statistics: Statistics,
         data: Float[Array, "B D"],
         reconstruction: Float[Array, "B D"],
         inferred: Inference,

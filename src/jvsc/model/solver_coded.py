@@ -88,11 +88,13 @@ class SolverCoded:
 
     def validation_loss(
         self,
+        statistics: Statistics,
         data: Float[Array, "B D"],
         reconstruction: Float[Array, "B D"],
         inferred: Inference,
     ) -> Float[Array, " B"]:
         """Objective (10)."""
+        del statistics
         return sparse_coding_objective(data, reconstruction, inferred.codes, self.penalty).total()
 
 

@@ -358,18 +358,17 @@ class Variational:
         data: Float[Array, "B D"],
         heads: Heads,
     ) -> Inference:
-        """The deterministic code, and its loss with the weight of the divergence in training."""
+        """The deterministic code, and with a dictionary the loss it was trained by."""
         codes, kl = self.posterior.deterministic_code(heads), self.posterior.kl(heads)
-        weight = self.bound_weight(statistics, data.shape[1])
         if not self.generator.is_dictionary:
-            made, _ = self.generate(parameters, statistics, codes)
-            return Inference(codes, kl, encoder_objective(data, made, kl, weight).total())
+            return Inference(codes, kl)
         entries, present = entries_of(data, self.has_missing)
         codes = least_squares_on_support(
             entries, parameters.generator, codes, self.support_steps, present
         )
         if present is not None:  # of nothing nothing follows
             codes = jnp.where(jnp.any(present, axis=1, keepdims=True), codes, 0.0)
+        weight = self.bound_weight(statistics, data.shape[1])
         terms, _, _ = self._expected_terms(
             parameters, statistics, data, heads, kl, self.final_annealing, weight
         )
@@ -377,14 +376,14 @@ class Variational:
 
     def validation_loss(
         self,
+        statistics: Statistics,
         data: Float[Array, "B D"],
         reconstruction: Float[Array, "B D"],
         inferred: Inference,
     ) -> Float[Array, " B"]:
         """Objective (10) with a dictionary, the encoder's loss (12) with a network.
 
-        A method that needs no draw is validated by its own expected loss: the L1 norm of (10) would
-        charge it for sizes that it does not shrink.
+        Without draws a dictionary has its expected loss: (10) charges sizes that nothing shrinks.
         """
         if inferred.expected_loss is not None:
             return inferred.expected_loss
@@ -392,7 +391,8 @@ class Variational:
             objective = sparse_coding_objective(data, reconstruction, inferred.codes, self.penalty)
             return objective.total()
         assert inferred.kl is not None
-        return encoder_objective(data, reconstruction, inferred.kl, self.kl_weight).total()
+        weight = self.bound_weight(statistics, data.shape[1])
+        return encoder_objective(data, reconstruction, inferred.kl, weight).total()
 
 
 def needs_no_draw(model: Model) -> bool:

@@ -91,12 +91,13 @@ class SparseAutoencoder:
 
     def validation_loss(
         self,
+        statistics: Statistics,
         data: Float[Array, "B D"],
         reconstruction: Float[Array, "B D"],
         inferred: Inference,
     ) -> Float[Array, " B"]:
         """The mean squared error alone."""
-        del inferred
+        del statistics, inferred
         return squared_error(data, reconstruction)
 
 
