@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-# Of so many elements one can be proposed again at a time. The first proposal is accepted for 95 to
-# 99.9% of the elements, so a proposal for all of them again would be nearly all waste.
-GROUP = 8
+# Of so many elements one can be proposed again at a time, and so many groups at least are made side
+# by side. The first proposal is accepted for 95 to 99.9% of the elements, so a proposal for all of
+# them again would be nearly all waste.
+LARGEST_GROUP, FEWEST_GROUPS = 32, 8
 TINY = float(jnp.finfo(jnp.float32).tiny)
+# Stands for a sample that is not accepted yet.
+_REJECTED = -1.0
 
 
 @jax.custom_jvp
@@ -50,17 +53,16 @@ def _sample_standard_gamma_jvp(primals, tangents):
     return sample, slope * tangents[1]
 
 
-def _propose(
-    key: Key[Array, ""], concentration: Float[Array, "*B"]
-) -> tuple[Float[Array, "*B"], Bool[Array, "*B"]]:
-    """One proposal for each concentration >= 1, and whether it is accepted."""
+def _propose(key: Key[Array, ""], concentration: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """One proposal for each concentration >= 1; `_REJECTED` where it is not accepted."""
     normal_key, uniform_key = jax.random.split(key)
     d = concentration - 1 / 3
     x = jax.random.normal(normal_key, d.shape, d.dtype)
     u = jax.random.uniform(uniform_key, d.shape, d.dtype, minval=TINY)
     v = (1 + x / jnp.sqrt(9 * d)) ** 3
     log_v = jnp.log(jnp.maximum(v, TINY))
-    return d * v, (v > 0) & (jnp.log(u) < 0.5 * x**2 + d * (1 - v + log_v))
+    accepted = (v > 0) & (jnp.log(u) < 0.5 * x**2 + d * (1 - v + log_v))
+    return jnp.where(accepted, d * v, _REJECTED)
 
 
 def _rejection(
@@ -71,28 +73,27 @@ def _rejection(
 ) -> Float[Array, "*B"]:
     """Proposes for every element, then for one rejected of each group until none is left."""
     size = concentration.size
-    padding = (0, -size % GROUP)
+    # A group is a column: what is done to each row of groups is one instruction for many of them.
+    group = min(LARGEST_GROUP, max(size // FEWEST_GROUPS, 1))
+    padding = (0, -size % group)
 
     def grouped(values: Array, fill: float | bool) -> Array:
-        return jnp.pad(values.ravel(), padding, constant_values=fill).reshape(-1, GROUP)
+        return jnp.pad(values.ravel(), padding, constant_values=fill).reshape(group, -1)
 
     concentrations = grouped(concentration, 1.0)
-    samples, accepted = _propose(first_key, concentrations)
-    samples = jnp.where(grouped(usable, True), samples, jnp.nan)
-    accepted = accepted | ~grouped(usable, False)
+    samples = jnp.where(grouped(usable, True), _propose(first_key, concentrations), jnp.nan)
+    rows = jnp.arange(group)[:, None]
 
     def again(carry):
-        round_index, samples, accepted = carry
-        # The first rejected element of each group; argmin finds the first False.
-        chosen = jax.nn.one_hot(jnp.argmin(accepted, axis=1), GROUP, dtype=bool) & ~accepted
-        shape = jnp.sum(jnp.where(chosen, concentrations, 0.0), axis=1)
-        # A group with none left proposes for an arbitrary element, to no effect.
-        proposal, good = _propose(
-            jax.random.fold_in(again_key, round_index), jnp.where(shape > 0, shape, 1.0)
-        )
-        taken = chosen & good[:, None]
-        return round_index + 1, jnp.where(taken, proposal[:, None], samples), accepted | taken
+        round_index, samples = carry
+        # The first rejected of each group; a group with none left proposes to no effect.
+        first = jnp.min(jnp.where(samples < 0, rows, group), axis=0)
+        shape = jnp.max(jnp.where(rows == first, concentrations, 1.0), axis=0)
+        proposal = _propose(jax.random.fold_in(again_key, round_index), shape)
+        # Else XLA makes a group's proposal once for each of its elements.
+        first, proposal = jax.lax.optimization_barrier((first, proposal))
+        return round_index + 1, jnp.where(rows == first, proposal, samples)
 
-    carry = (jnp.int32(0), samples, accepted)
-    _, samples, _ = jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), again, carry)
+    carry = (jnp.int32(0), samples)
+    _, samples = jax.lax.while_loop(lambda carry: jnp.any(carry[1] < 0), again, carry)
     return samples.ravel()[:size].reshape(concentration.shape)
