@@ -1,6 +1,7 @@
 """A trained model on its own: out of a run, into a folder without pickle, and back."""
 
 import json
+import math
 import os
 import sys
 from functools import cached_property, partial
@@ -86,14 +87,15 @@ class TrainedModel:
         self.normalisation: Normalisation | None = normalisation
         self.origin: Origin = origin
 
-    def encode(self, data: Shaped[np.ndarray, "N D"], first: int = 0) -> Float[np.ndarray, "N K"]:
+    def encode(self, data: Shaped[np.ndarray, "N *D"], first: int = 0) -> Float[np.ndarray, "N K"]:
         """The codes that an evaluation infers (`Variational.infer`), or a solver's.
 
         The draws depend on a datum's place and on `eval.seed` alone, so the same call gives the
         same codes.
 
         Args:
-          data: in the original data's units; for images bytes, or floats in [0, 1].
+          data: in the original data's units; for images bytes, or floats in [0, 1]. More than two
+            axes count as rows of all but the first's product, such as images [N, 28, 28].
           first: place of the first datum in its data set.
 
         Returns:
@@ -102,11 +104,13 @@ class TrainedModel:
         Raises:
           UserError: if the data are not D wide, or none are given.
         """
-        if data.ndim != 2 or data.shape[1] != self.num_features or not len(data):
+        shape = np.shape(data)
+        if len(shape) < 2 or not shape[0] or math.prod(shape[1:]) != self.num_features:
             raise UserError(
-                f"data of shape {data.shape}; this model takes one or more rows of "
+                f"data of shape {shape}; this model takes one or more rows of "
                 f"{self.num_features} numbers"
             )
+        data = np.reshape(data, (shape[0], -1))
         if self.normalisation is not None:
             data = self.normalisation.apply(data)
         return self.encode_normalised(data, first)
