@@ -20,9 +20,9 @@ from jvsc.runs.workdir import CONFIG_FILE, FREE_SECTIONS, read_config
 # Seconds of one step of one seed and a batch of 100 (patches) or of one image (conv): its base, and
 # what each draw adds. Measured on two cores with JAX 0.10; a GPU is many times faster.
 STEP_SECONDS = {
-    ("patches", "solver"): (0.024, 0.0),
-    ("patches", "gamma"): (0.015, 1.05e-3),
-    ("patches", "other"): (0.0075, 1.7e-4),
+    ("patches", "solver"): (0.006, 0.0),
+    ("patches", "gamma"): (0.006, 4e-4),
+    ("patches", "other"): (0.0044, 6e-5),
     ("images", "solver"): (0.02, 0.0),
     ("images", "gamma"): (7e-4, 1.6e-4),
     ("images", "other"): (7e-4, 1.4e-4),
