@@ -159,6 +159,8 @@ def test_figure_7_draws_a_line_for_each_method(tmp_path):
         (["table1", "--run=19"], "the plan has runs 1 to 18"),
         (["table1", "--config.num_epoch=3"], "did you mean 'num_epochs'"),
         (["figure7", "--panel=mnist"], "invalid choice: 'mnist'"),
+        (["figure5", "--finished"], "is finished with these settings; --dry-run lists them"),
+        (["figure5", "--finished", "--run=1"], "not allowed with argument"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, message, tmp_path, capsys):
@@ -180,11 +182,13 @@ def test_a_figure_is_trained_measured_and_written_once(tmp_path, capsys):
     assert [path.name for path in (tmp_path / "cpu" / "patches").iterdir()] == [
         "thresholded_laplacian_avg_J20"
     ]
+    page = tmp_path / "cpu" / "figure5" / "results.md"
+    assert execute([*arguments, "--finished"], console) == 0
+    assert "No result: patches/thresholded_laplacian_J20, not finished" in page.read_text()
     capsys.readouterr()
     assert execute(arguments, console) == 0
     assert "1 of 2" in (told := capsys.readouterr().out)
     assert "2 of 2" not in told
-    page = tmp_path / "cpu" / "figure5" / "results.md"
     text = page.read_text()
     assert "annealing.warmup_begin: 1500 -> 300" in text
     assert "Jaccard consistency" in text

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.reproduce.conv_generators import PANELS
 from jvsc.reproduce.page import write_results
-from jvsc.reproduce.plan import PlannedRun, execute_plan, print_plan
+from jvsc.reproduce.plan import PlannedRun, execute_plan, is_finished, print_plan, run_config
 from jvsc.reproduce.targets import TARGETS, Target
 
 SCALES = ("paper", "cpu")
@@ -46,8 +47,12 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--workdir", default="runs/reproduce", help="where runs and results go")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    parser.add_argument(
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
         "--run", type=int, metavar="N", help="only the Nth run of the plan, for array jobs"
+    )
+    part.add_argument(
+        "--finished", action="store_true", help="the page of the runs that are finished; no other"
     )
     parser.add_argument(
         "--panel",
@@ -82,6 +87,18 @@ def plan(
     return runs
 
 
+def finished(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
+    """The runs that are finished.
+
+    Raises:
+      UserError: if none is.
+    """
+    found = [run for run in runs if is_finished(run_config(run, folder), folder / run.name)]
+    if not found:
+        raise UserError(f"no run in {folder} is finished with these settings; --dry-run lists them")
+    return found
+
+
 def execute(arguments: Sequence[str], console: Console) -> int:
     """Carries out a command line; returns the exit code.
 
@@ -101,7 +118,8 @@ def execute(arguments: Sequence[str], console: Console) -> int:
             raise UserError(f"--run={options.run}: the plan has runs 1 to {len(runs)}")
         execute_plan(runs[options.run - 1 : options.run], runs_folder, console)
         return 0
-    records = execute_plan(runs, runs_folder, console)
+    chosen = finished(runs, runs_folder) if options.finished else runs
+    records = execute_plan(chosen, runs_folder, console)
     folder = runs_folder / options.target
     folder.mkdir(parents=True, exist_ok=True)
     sections = target.present(records, folder)

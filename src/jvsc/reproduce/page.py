@@ -13,6 +13,7 @@ from jvsc.data.atomic import write_atomically
 from jvsc.reproduce.plan import PlannedRun, in_words, run_config
 from jvsc.reproduce.sections import PageSection, Records
 from jvsc.runs.config import differences
+from jvsc.runs.divergence import read_divergences
 from jvsc.runs.evaluation_store import read_evaluation_seconds
 
 RESULTS_FILE = "results.md"
@@ -63,7 +64,7 @@ def write_results(
         machine=machine(),
         versions=", ".join(f"{name} {version(name)}" for name in PACKAGES),
         missing=[
-            f"{run.name}, whose loss became non-finite"
+            f"{run.name}, {_reason(runs_folder / run.name)}"
             for run in plans[0]
             if run.name not in records
         ],
@@ -72,6 +73,11 @@ def write_results(
     path = folder / RESULTS_FILE
     write_atomically(path, text)
     return path
+
+
+def _reason(workdir: Path) -> str:
+    """Why there is no result of a run."""
+    return "whose loss became non-finite" if read_divergences(workdir) else "not finished"
 
 
 def reductions(
