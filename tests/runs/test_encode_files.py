@@ -248,7 +248,7 @@ def test_bytes_are_encoded_as_the_images_that_they_stand_for():
     np.testing.assert_allclose(codes, trained.encode(floats), atol=1e-5)
     assert codes.shape == (13, 10)
     np.testing.assert_array_equal(trained.encode(images.reshape(13, 28, 28)), codes)
-    with pytest.raises(UserError, match=r"\(13, 27, 28\); this model takes one or more rows of 784"):
+    with pytest.raises(UserError, match=r"\(13, 27, 28\); this model takes .* rows of 784"):
         trained.encode(images.reshape(13, 28, 28)[:, 1:])
     found = trained.decode(codes)
     assert found.shape == (13, 784)
