@@ -2,7 +2,7 @@
 
     JVSC_IMAGES=IMAGES.mat JVSC_ACTIVATIONS=activations.npy python -m benchmarks quality
 
-Patches and digits are always measured (patches of the photographs that jvsc brings where no file is
+Patches and digits are always measured (patches of photographs in scikit-image where no file is
 named), activations where they are (`benchmarks.make_activations`). R^2 is of data that no fit has
 seen; every method is a curve over several sparsities, and curves are compared at equal mean
 non-zeros of a datum, by interpolation. Nothing is chosen on the held-out data.

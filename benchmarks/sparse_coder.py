@@ -2,9 +2,10 @@
 
     python -m benchmarks.sparse_coder [IMAGES.mat]
 
-Digits are scikit-learn's own; patches come from the file, or from the photographs that jvsc brings.
-Every fit has its defaults and 256 atoms. The opponent's codes come from orthogonal matching pursuit
-with as many non-zeros as are wanted. R^2 is of data that no fit has seen.
+Digits are scikit-learn's own; patches come from the file, or from photographs in scikit-image.
+Every fit has its defaults and 256 atoms, scikit-learn's batches of 128. Its codes come from
+orthogonal matching pursuit with as many non-zeros as are wanted. R^2 is of data that no fit has
+seen.
 """
 
 import argparse

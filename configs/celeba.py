@@ -2,9 +2,9 @@
 
     python -m jvsc.main --config=configs/celeba.py:METHOD --workdir=DIR --config.data.path=FOLDER
 
-METHOD is as in configs/patches.py; sparsity is 10% and K is 512 unless given. FOLDER holds
-img_align_celeba/ and list_eval_partition.txt. `METHOD,small` is a short training on 1,600 images,
-and `METHOD,cpu` the same for `python -m jvsc.reproduce --scale=cpu`.
+METHOD is as in configs/patches.py, but lasso and best; sparsity is 10% and K is 512 unless given.
+FOLDER holds img_align_celeba/ and list_eval_partition.txt. `METHOD,small` is a short training on
+1,600 images, and `METHOD,cpu` the same for `python -m jvsc.reproduce --scale=cpu`.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     python -m jvsc.main --config=configs/fmnist.py:METHOD --workdir=DIR
 
-METHOD is as in configs/patches.py; sparsity is 10% and K is 64 unless given.
+METHOD is as in configs/patches.py, but lasso and best; sparsity is 10% and K is 64 unless given.
 `METHOD,small` is a short training that ends within ten minutes on two cores; `METHOD,cpu`, which
 `python -m jvsc.reproduce --scale=cpu` takes, is shorter still.
 """
@@ -56,7 +56,7 @@ METHOD_SETTINGS = {
     "thresholded_laplacian": {"sparsity": 0.1, **NO_WARMUP},
     "thresholded_laplacian_gamma": {"sparsity": 0.1, **NO_WARMUP},
 }
-# A thirtieth of the paper's steps: warm-up and temperature go faster too.
+# A twenty-second of the paper's steps: warm-up and temperature go faster too.
 SMALL = {
     "seeds": (0,),
     "num_epochs": 10,

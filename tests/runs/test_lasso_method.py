@@ -191,7 +191,7 @@ def test_early_stopping_ends_a_run(tmp_path):
     ("changes", "message"),
     [
         ({"sparsity": 0.1}, "sparsity does not apply to lasso; leave it out"),
-        ({"data__name": "fashion_mnist"}, "lasso is for patches, images or activations, not for"),
+        ({"data__name": "fashion_mnist"}, "lasso is for patches or activations, not for"),
         ({"generator__initial_norm": 2.0}, "initial_norm is 2.0, but lasso's atoms have norm 1"),
         ({"method": "fista", "lasso__positive_codes": True}, "lasso does not apply to fista"),
         ({"lasso__forgetting": -1.0}, r"lasso.forgetting is -1.0: must be a number >= 0"),

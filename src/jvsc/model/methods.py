@@ -31,7 +31,7 @@ class Hyperparameters(NamedTuple):
     Attributes:
       scale: b0 of the Laplacian prior.
       variance: v0 of the Gaussian prior and of the slab.
-      sparsity: prior share of non-zeros of the spike-and-slab.
+      sparsity: prior share of non-zeros of the spike-and-slab and the inferred threshold.
       threshold: the fixed threshold, or the Gamma prior's mean.
       threshold_concentration: concentration of the Gamma prior.
       threshold_kl_weight: factor of the Gamma threshold's KL.

@@ -68,7 +68,7 @@ class Model(Protocol):
         """The training loss of a batch, the step's metrics, and the new statistics.
 
         Args:
-          parameters: of encoder, generator and prior.
+          parameters: of encoder and generator.
           statistics: running averages of encoder, generator and prior.
           data: batch x, or a device's share of it.
           key: the step's key.

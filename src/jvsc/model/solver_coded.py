@@ -1,4 +1,4 @@
-"""Sparse coding without an encoder: codes by a solver, the dictionary by gradient steps."""
+"""Sparse coding without an encoder: codes by a solver, the dictionary by steps or online."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

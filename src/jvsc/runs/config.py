@@ -57,7 +57,8 @@ class Config(Section):
     """All settings of a run; the defaults are the paper's linear experiment."""
 
     method: str = "thresholded_laplacian"
-    """One of the paper's, inferred_threshold, lasso, or a sparse autoencoder (README.md)."""
+    """One of the paper's, inferred_threshold, lasso, or relu_l1, topk, batch_topk, matryoshka or
+    jump_relu."""
     num_epochs: PositiveInt = 300
     """Passes over the training data."""
     batch_size: PositiveInt = 100
@@ -159,8 +160,7 @@ class Config(Section):
             return
         if self.has_network_generator:
             raise ValueError(
-                f"method=lasso is for patches, images or activations, not for {self.data.name}; "
-                "give fista"
+                f"method=lasso is for patches or activations, not for {self.data.name}; give fista"
             )
         if self.generator.initial_norm != 1:
             raise ValueError(

@@ -124,7 +124,7 @@ class PriorConfig(Section):
     """Constants of the priors (appendix B and D)."""
 
     scale: PositiveFloat = 0.1
-    """B of the Laplacian prior."""
+    """The Laplacian prior's b0."""
     variance: PositiveFloat = 0.1
     """Of the Gaussian prior."""
     threshold_concentration: PositiveFloat = 3.0
@@ -187,9 +187,9 @@ class AutoencoderConfig(Section):
     penalty_warmup_steps: Steps = 0
     """Over which the penalty grows."""
     active: PositiveInt = 32
-    """K of topk."""
+    """Non-zeros of topk, batch_topk and matryoshka."""
     auxiliary_active: PositiveInt = 512
-    """Dead latents that model topk's error."""
+    """Dead latents that model their error."""
     auxiliary_weight: float = Field(default=1 / 32, ge=0)
     """Of their loss."""
     dead_after: int = Field(default=10_000_000, gt=0, lt=2**63)

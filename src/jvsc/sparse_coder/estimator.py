@@ -61,16 +61,17 @@ class SparseCoder(LearningCoder):
         for the lasso's codes by gradient steps as the paper does, and sparse autoencoders:
         "topk", "batch_topk", "matryoshka", "jump_relu" and "relu_l1".
       sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training; data that
-        the fit has not seen may take somewhat more. With None, for "inferred_threshold" alone, the
-        share is what the data say: the variance of their noise is learned, and probabilities are
-        those of the model that makes the data most probable. For "gaussian" and "laplacian",
-        whose draws have no zeros, it applies to `refine_steps` alone.
+        the fit has not seen may take somewhat more. With None the penalty is `alpha` for "lasso"
+        and "fista", and for "inferred_threshold" the share is what the data say: the variance of
+        their noise is learned, and probabilities are those of the model that makes the data most
+        probable. For "gaussian" and "laplacian", whose draws have no zeros, it applies to
+        `refine_steps` alone.
       n_samples: J, codes drawn for each datum, of which the best one counts (eq. 9), by methods
         that draw.
       refine_steps: steps that improve each code, at a penalty (`penalty_`) for which the share of
         non-zeros is still `sparsity`. For "inferred_threshold" a step changes the latent whose best
-        value, or zero, lowers 0.5 ||x - s A||^2 + penalty ||s||_0 most; for the others it is a
-        proximal-gradient step towards the lasso's optimum.
+        value, or zero, lowers 0.5 ||x - s A||^2 + penalty ||s||_0 most; for the paper's encoders
+        it is a proximal-gradient step towards the lasso's optimum. "lasso" and "fista" are there.
       alpha: the lasso's penalty in place of `sparsity`, for "lasso" and "fista"; scikit-learn's of
         the same name, in the data's units. Codes minimise 0.5 ||x - mean_ - u V||^2 + alpha ||u||_1
         with V the atoms at norm 1, u = scale_ times what `transform` gives; or with V and u the
@@ -302,7 +303,8 @@ class SparseCoder(LearningCoder):
 
         Raises:
           NotFittedError: before a fit.
-          UserError: for a parameter that does not serve, or `refine_steps` that were 0 in the fit.
+          UserError: for a parameter that does not serve, `refine_steps` that were 0 in the fit, or
+            rows far larger than those fitted.
           ValueError: for data of another width, or that are not finite.
         """
         data = self._check_fitted(X)
@@ -333,7 +335,7 @@ class SparseCoder(LearningCoder):
         Raises:
           AttributeError: for a method without posterior.
           NotFittedError: before a fit.
-          UserError: for a parameter that does not serve.
+          UserError: for a parameter that does not serve, or rows far larger than those fitted.
           ValueError: for data of another width, or that are not finite.
         """
         data = self._check_fitted(X)

@@ -180,8 +180,8 @@ def check_parameters(settings: CoderSettings) -> None:
         _check_allow_nan(settings, solves, explains)
     if settings.positive_code and not solves:
         raise UserError(
-            f"positive_code does not apply to {name}; leave it False, or give method='fista' or a "
-            "sparse autoencoder"
+            f"positive_code does not apply to {name}; leave it False, or give method='lasso' or "
+            "'fista' (a sparse autoencoder's codes are never negative anyway)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Networks for encoders and generators; the only room that knows Flax."""
+"""Networks for encoders and generators."""
 
 from jvsc.model.networks.base import DenseLayer, Encoder, Generator, LinearGenerativeModel
 from jvsc.model.networks.convolutional import ARCHITECTURES, conv_encoder, conv_generator

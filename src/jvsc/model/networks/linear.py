@@ -20,8 +20,8 @@ def linear_encoder(num_features: int, num_latents: int, prior: dict[str, float])
     """Locations x W + c; what decides whether a latent is in use x V + d + g |loc|.
 
     The latter is the `gate`, or without one every other head; with a gate the noise's size is a
-    number for each latent. V, c and g start at zero, d at the prior's heads, W at random columns of
-    norm 1.
+    number for each latent. V, c and g start at zero, d at the prior's heads, W at random columns
+    of mean squared norm 1.
 
     Args:
       num_features: D.

@@ -57,8 +57,8 @@ def unrolled_encoder(
     trained through the encoder.
 
     Learned are t, m and the factor of the variance, one number for each step, and at the end a
-    factor and an offset of the gate and a factor of the scale for each latent. With `corrects` they
-    are t and the factor for each latent and step, and W.
+    factor and an offset of the gate and a factor of the scale for each latent. With `corrects` t
+    and the factor have a value for each latent too, and W is learned.
 
     Args:
       num_features: D.
