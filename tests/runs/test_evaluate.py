@@ -115,7 +115,12 @@ def test_every_method_trains_and_evaluates(method, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sampling", "words"), [("max", "the best of 3 draws"), ("avg", "one draw"), ("iwae", "weight")]
+    ("sampling", "words"),
+    [
+        ("max", "the best of 3 draws"),
+        pytest.param("avg", "one draw", marks=pytest.mark.slow),
+        pytest.param("iwae", "weight", marks=pytest.mark.slow),
+    ],
 )
 def test_an_evaluation_says_how_its_codes_were_inferred(sampling, words, tmp_path, capsys):
     config = small_config(num_epochs=1, num_samples=3, sampling=sampling)

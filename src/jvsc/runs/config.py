@@ -57,8 +57,7 @@ class Config(Section):
     """All settings of a run; the defaults are the paper's linear experiment."""
 
     method: str = "thresholded_laplacian"
-    """One of the paper's, inferred_threshold, lasso, or relu_l1, topk, batch_topk, matryoshka or
-    jump_relu."""
+    """One of the paper's, inferred_threshold, lasso, or a sparse autoencoder, such as topk."""
     num_epochs: PositiveInt = 300
     """Passes over the training data."""
     batch_size: PositiveInt = 100
