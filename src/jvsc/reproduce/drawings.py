@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from jvsc.reproduce.tables import Compared
 from jvsc.runs.report.figures import style, write_figure
@@ -29,6 +30,9 @@ def draw_dumbbells(columns: Mapping[str, Sequence[Compared]], path: Path) -> Pat
             axis.scatter(*zip(*known, strict=True), color=colour, zorder=2, label=name)
         axis.set_yticks(range(len(column)), [entry.label for entry in column])
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         style(axis, title)
         axis.grid(axis="x", which="both", color="0.92")
     axes[0].invert_yaxis()
