@@ -28,4 +28,4 @@ def test_programs_of_many_lengths_are_dropped(solve):
     for count in range(1, PROGRAMS_KEPT + 9):
         jax.block_until_ready(solve(DATA[:count]))
         counts.append(live_programs())
-    assert counts[-1] - counts[PROGRAMS_KEPT] < 4
+    assert counts[-1] <= counts[PROGRAMS_KEPT]

@@ -4,7 +4,6 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -14,7 +13,7 @@ from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.reproduce.conv_generators import PANELS
 from jvsc.reproduce.page import write_results
-from jvsc.reproduce.plan import PlannedRun, execute_plan, is_finished, print_plan, run_config
+from jvsc.reproduce.plan import PlannedRun, execute_plan, print_plan
 from jvsc.reproduce.targets import TARGETS, Target
 
 SCALES = ("paper", "cpu")
@@ -43,7 +42,7 @@ def make_parser() -> Parser:
         "--scale",
         choices=SCALES,
         default="paper",
-        help="the paper's settings (default), or an honest reduction for two CPU cores",
+        help="the paper's settings (default), or fewer epochs and data, for two CPU cores",
     )
     parser.add_argument("--workdir", default="runs/reproduce", help="where runs and results go")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
@@ -87,18 +86,6 @@ def plan(
     return runs
 
 
-def finished(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
-    """The runs that are finished.
-
-    Raises:
-      UserError: if none is.
-    """
-    found = [run for run in runs if is_finished(run_config(run, folder), folder / run.name)]
-    if not found:
-        raise UserError(f"no run in {folder} is finished with these settings; --dry-run lists them")
-    return found
-
-
 def execute(arguments: Sequence[str], console: Console) -> int:
     """Carries out a command line; returns the exit code.
 
@@ -118,8 +105,11 @@ def execute(arguments: Sequence[str], console: Console) -> int:
             raise UserError(f"--run={options.run}: the plan has runs 1 to {len(runs)}")
         execute_plan(runs[options.run - 1 : options.run], runs_folder, console)
         return 0
-    chosen = finished(runs, runs_folder) if options.finished else runs
-    records = execute_plan(chosen, runs_folder, console)
+    records = execute_plan(runs, runs_folder, console, train=not options.finished)
+    if options.finished and not records:
+        raise UserError(
+            f"no run in {runs_folder} is finished with these settings; --dry-run lists them"
+        )
     folder = runs_folder / options.target
     folder.mkdir(parents=True, exist_ok=True)
     sections = target.present(records, folder)

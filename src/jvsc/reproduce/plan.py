@@ -145,9 +145,15 @@ def print_plan(runs: Sequence[PlannedRun], folder: Path, console: Console) -> No
 
 
 def execute_plan(
-    runs: Sequence[PlannedRun], folder: Path, console: Console
+    runs: Sequence[PlannedRun], folder: Path, console: Console, train: bool = True
 ) -> dict[str, RunRecord]:
     """Trains and evaluates what is not finished yet; a run that diverges is reported and left out.
+
+    Args:
+      runs: of the plan.
+      folder: where their workdirs are.
+      console: where progress is shown.
+      train: False leaves out what is not finished instead.
 
     Returns:
       The record of each finished run, by its name.
@@ -156,6 +162,8 @@ def execute_plan(
     for number, run in enumerate(runs, 1):
         workdir = folder / run.name
         if not is_finished(run_config(run, folder), workdir):
+            if not train:
+                continue
             console.rule(f"{number} of {len(runs)}: {run.name}")
             try:
                 main.execute(run.command_line(folder), console)
