@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install opponents demo test test-slow bench slurm docs lint type format lock release clean
+.PHONY: install peers demo test test-slow bench slurm docs lint type format lock release clean
 
 install: .venv/installed
 
@@ -13,7 +13,7 @@ install: .venv/installed
 	@touch $@
 
 # What benchmarks and some tests compare with.
-opponents: install
+peers: install
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
 
 demo: install
@@ -27,7 +27,7 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
-bench: opponents
+bench: peers
 	$(BIN)/python -m benchmarks
 
 # Installs Slurm, as root on Debian, and preempts a training on it.

@@ -44,7 +44,7 @@ def main() -> None:
     try:
         import torch
     except ImportError:
-        parser.error("what jvsc is compared with is not installed; make opponents installs it")
+        parser.error("what jvsc is compared with is not installed; make peers installs it")
     # On a GPU PyTorch and further processes need memory too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     torch.set_num_threads(os.cpu_count() or 1)

@@ -43,7 +43,7 @@ def measure() -> list[Comparison]:
         "kl_weight": KL_WEIGHT,
         "compute_dtype": "bfloat16",
     }
-    opponents = {
+    peers = {
         "PyTorch, AMP": build(compiled=False),
         "PyTorch, AMP, compiled": build(compiled=True),
     }
@@ -51,7 +51,7 @@ def measure() -> list[Comparison]:
         f"CelebA step, bfloat16, batch {BATCH_SIZE}, J={NUM_SAMPLES}",
         training_steps(CONFIG, overrides, SHAPE, STEPS, mirrored=True),
         STEPS,
-        opponents,
+        peers,
         STEPS,
         TARGET,
         images=BATCH_SIZE,

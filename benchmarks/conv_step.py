@@ -43,17 +43,17 @@ def _compare(batch_size: int, num_samples: int, target: float) -> list[Compariso
         threshold=THRESHOLD,
     )
     overrides = settings_of(batch_size, num_samples)
-    opponents = {
+    peers = {
         "PyTorch": build(images),
         "PyTorch, channels last": build(images.to(memory_format=torch.channels_last)),
     }
     if num_samples > 1:
-        opponents["PyTorch, differentiates all J"] = build(images, select=False)
+        peers["PyTorch, differentiates all J"] = build(images, select=False)
     return compare_steps(
         f"Fashion-MNIST conv step, batch {batch_size}, J={num_samples}",
         training_steps(CONFIG, overrides, SHAPE, OUR_STEPS),
         OUR_STEPS,
-        opponents,
+        peers,
         THEIR_STEPS,
         target,
     )

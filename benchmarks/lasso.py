@@ -24,7 +24,7 @@ THREADS = 2
 
 
 def measure() -> list[Comparison]:
-    """Jvsc's two solvers and the opponents, at two penalties, all checked against the optimum."""
+    """Jvsc's two solvers and the peers, at two penalties, all checked against the optimum."""
     train, validation = patches()
     data = np.ascontiguousarray(validation[:NUM_DATA])
     dictionary = learn_dictionary(train)

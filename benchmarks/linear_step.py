@@ -38,15 +38,15 @@ def measure() -> list[Comparison]:
 def _against_pytorch(num_samples: int, target: float) -> list[Comparison]:
     data = torch.randn(4096, NUM_FEATURES, device=pytorch_device())
     overrides = {"batch_size": BATCH_SIZE, "num_samples": num_samples}
-    opponents = {}
+    peers = {}
     for name, compiled in (("PyTorch", False), ("PyTorch, compiled", True)):
         model = make_model(num_latents=NUM_LATENTS, num_samples=num_samples)
-        opponents[name] = make_step(data, BATCH_SIZE, model, compiled)
+        peers[name] = make_step(data, BATCH_SIZE, model, compiled)
     return compare_steps(
         f"linear step, batch {BATCH_SIZE}, J={num_samples}",
         training_steps(CONFIG, overrides, (NUM_FEATURES,), OUR_STEPS),
         OUR_STEPS,
-        opponents,
+        peers,
         THEIR_STEPS,
         target,
         flops(num_samples),

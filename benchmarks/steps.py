@@ -15,7 +15,7 @@ def compare_steps(
     workload: str,
     ours: Callable[[], Any],
     our_steps: int,
-    opponents: Mapping[str, Callable[[], torch.Tensor]],
+    peers: Mapping[str, Callable[[], torch.Tensor]],
     their_steps: int,
     target: float,
     flops: float | None = None,
@@ -27,13 +27,13 @@ def compare_steps(
       workload: what is trained.
       ours: `our_steps` steps in one call.
       our_steps: of it.
-      opponents: a step each, which may return before its device is done.
+      peers: a step each, which may return before its device is done.
       their_steps: made for each time that is taken.
       target: the ratio that is asked for.
       flops: operations of a step, for the share of the ceiling.
       images: of a step, where images per second are to be told.
     """
-    steps = {name: partial(_repeat, step, their_steps) for name, step in opponents.items()}
+    steps = {name: partial(_repeat, step, their_steps) for name, step in peers.items()}
     times = compare({"jvsc": ours, **steps})
     mine = times["jvsc"]
     share = flops and flops * our_steps / mine.median / matrix_product_rate("float32")
@@ -49,7 +49,7 @@ def compare_steps(
             note=f"{images * our_steps / mine.median:.0f} images a second" if images else "",
             ceiling_share=share,
         )
-        for name in opponents
+        for name in peers
     ]
 
 

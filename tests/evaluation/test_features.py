@@ -20,7 +20,7 @@ from jvsc.metrics import frechet_distance
 @pytest.fixture(scope="module")
 def pytorch():
     """Inception in PyTorch with random weights whose features vary from image to image."""
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed: make opponents")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: make peers")
     from pytorch_inception import Inception
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Sparse autoencoders, the opponents on activations of deep networks."""
+"""Sparse autoencoders, the peers on activations of deep networks."""
 
 from typing import Any
 
