@@ -66,6 +66,28 @@ def test_closed_derivatives_are_those_of_quadrature(observed, deviation, scale):
         np.testing.assert_allclose(found, expected, rtol=3e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("observed", [0.2, 1.0, 7.0])
+@pytest.mark.parametrize("ratio", [20.0, 45.0])
+def test_a_slab_much_narrower_than_the_noise_keeps_its_variance_and_its_derivatives(
+    observed, ratio
+):
+    place = (observed, 1.0, 1 / ratio)
+    found = laplacian_slab(*map(jnp.float32, place))
+    expected = by_quadrature(*place)
+    np.testing.assert_allclose(found[1], expected[1], rtol=0.01)
+    np.testing.assert_allclose(found[2], expected[2], rtol=0.03)
+    for number in (0, 2):
+        step = 1e-3 * place[number]
+        above, below = ([*place] for _ in range(2))
+        above[number] += step
+        below[number] -= step
+        slopes = np.subtract(by_quadrature(*above), by_quadrature(*below)) / (2 * step)
+        direction = tuple(jnp.float32(number == i) for i in range(3))
+        _, found = jax.jvp(laplacian_slab, tuple(map(jnp.float32, place)), direction)
+        np.testing.assert_allclose(found[1], slopes[1], rtol=0.03)
+        np.testing.assert_allclose(found[2], slopes[2], rtol=0.07, atol=1e-6)
+
+
 def test_the_probability_is_the_sigmoid_of_the_evidence_with_its_gradient():
     observed = jnp.linspace(-30, 30, 101, dtype=jnp.float32)
     odds = jnp.float32(-3.0)
