@@ -57,6 +57,15 @@ def test_a_residual_ends_it(way):
     assert (both != 0).sum(axis=1).max() == 2
 
 
+def test_a_small_residual_is_measured_not_subtracted(way):
+    random = np.random.default_rng(0)
+    atoms = random.normal(size=(128, 64)).astype(np.float32)
+    data = random.normal(size=(60, 64)).astype(np.float32)
+    tolerance = 1e-7 * np.sum(data.astype(np.float64) ** 2, axis=1)
+    residual = data - omp(data, atoms, tolerance=tolerance).astype(np.float64) @ atoms
+    assert (np.sum(residual**2, axis=1) <= 1.1 * tolerance).all()
+
+
 def test_atoms_of_any_norm_and_data_of_any_size(way):
     data, atoms = problem()
     codes = omp(data, atoms, 4)

@@ -7,15 +7,48 @@ from jvsc.kernels.compiled import compiled, compiled_in_parallel
 
 
 @compiled
-def _pursue(correlation, energy, gram, most, tolerance, dependent, least, room, codes):
+def _values_of(factor, sizes, count, values):
+    """Values of the chosen atoms, from the sizes along those made orthogonal."""
+    for a in range(count - 1, -1, -1):
+        value = sizes[a]
+        for b in range(a + 1, count):
+            value -= factor[b, a] * values[b]
+        values[a] = value / factor[a, a]
+
+
+@compiled
+def _energy_left(datum, atoms, chosen, values, count, residual):
+    """Squared norm of what the chosen atoms leave of a datum."""
+    residual[:] = datum
+    for a in range(count):
+        value, atom = values[a], atoms[chosen[a]]
+        for d in range(datum.size):
+            residual[d] -= value * atom[d]
+    energy = 0 * datum[0]
+    for d in range(datum.size):
+        energy += residual[d] * residual[d]
+    return energy
+
+
+@compiled
+def _pursue(
+    datum, atoms, correlation, energy, gram, most, tolerance, dependent, least, room, codes
+):
     """One datum's codes; `correlation` is changed.
 
     The chosen atoms are made orthogonal in the order of their choice, and of each only its
-    correlations with all atoms are kept (Rubinstein et al. 2008, without a factor to renew).
+    correlations with all atoms are kept (Rubinstein et al. 2008, without a factor to renew). So the
+    residual's energy is a difference, of which rounding leaves nothing where the tolerance is
+    small: it is computed again where it says that the datum is done.
     """
-    chosen, basis, factor, sizes = room
+    chosen, basis, factor, sizes, values, residual = room
     count = 0
-    while count < most and energy > tolerance:
+    while count < most:
+        if energy <= tolerance and tolerance > 0:
+            _values_of(factor, sizes, count, values)
+            energy = _energy_left(datum, atoms, chosen, values, count, residual)
+        if energy <= tolerance:
+            break
         largest = 0 * energy
         for k in range(correlation.size):
             largest = max(largest, abs(correlation[k]))
@@ -44,21 +77,18 @@ def _pursue(correlation, energy, gram, most, tolerance, dependent, least, room, 
         chosen[count], sizes[count] = best, size
         energy -= size * size
         count += 1
-    for a in range(count - 1, -1, -1):
-        value = sizes[a]
-        for b in range(a + 1, count):
-            value -= factor[b, a] * sizes[b]
-        sizes[a] = value / factor[a, a]
-        codes[chosen[a]] = sizes[a]
+    _values_of(factor, sizes, count, values)
+    for a in range(count):
+        codes[chosen[a]] = values[a]
 
 
 @compiled_in_parallel
-def pursue_all(data, transposed, gram, most, tolerance, dependent, least, chunk, codes):
+def pursue_all(data, atoms, gram, most, tolerance, dependent, least, chunk, codes):
     """Codes of all data on atoms of norm 1.
 
     Args:
       data: [N, D].
-      transposed: the atoms, [D, K].
+      atoms: of norm 1, [K, D].
       gram: their Gram matrix, [K, K].
       most: non-zeros of a datum.
       tolerance: squared norm of the residual at which a datum is done, [N].
@@ -70,18 +100,22 @@ def pursue_all(data, transposed, gram, most, tolerance, dependent, least, chunk,
     num_atoms, kind = codes.shape[1], codes.dtype
     for part in prange((len(data) + chunk - 1) // chunk):
         first, last = part * chunk, min((part + 1) * chunk, len(data))
-        correlation = np.dot(data[first:last], transposed)
+        correlation = np.dot(data[first:last], atoms.T)
         room = (
             np.empty(most, np.int64),
             np.empty((most, num_atoms), kind),
             np.empty((most, most), kind),
             np.empty(most, kind),
+            np.empty(most, kind),
+            np.empty(data.shape[1], kind),
         )
         for n in range(first, last):
             energy = 0 * least
             for d in range(data.shape[1]):
                 energy += data[n, d] * data[n, d]
             _pursue(
+                data[n],
+                atoms,
                 correlation[n - first],
                 energy,
                 gram,

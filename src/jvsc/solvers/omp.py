@@ -119,8 +119,8 @@ def _compiled(
     codes, kind = np.zeros((len(data), len(atoms)), data.dtype), data.dtype.type
     dependent, least = (kind(table[data.itemsize]) for table in (DEPENDENT, ROUNDING))
     with single_blas_thread():
-        gram, transposed = atoms @ atoms.T, np.ascontiguousarray(atoms.T)
-        pursue_all(data, transposed, gram, most, tolerance, dependent, least, CHUNK, codes)
+        gram = atoms @ atoms.T
+        pursue_all(data, atoms, gram, most, tolerance, dependent, least, CHUNK, codes)
     return codes
 
 
