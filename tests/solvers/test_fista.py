@@ -528,3 +528,12 @@ def test_a_mask_of_another_shape_is_refused(without_type_checks):
     data, present = np.ones((6, 20)), np.ones((6, 19), bool)
     with pytest.raises(UserError, match=r"present has the shape \(6, 19\); give the data's"):
         fista(data, np.eye(20), 0.3, present=present)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_no_data_and_no_atoms_have_empty_codes(kind):
+    data, dictionary = np.ones((4, 3), kind), np.eye(3, dtype=kind)
+    assert fista(data[:0], dictionary, 0.1).codes.shape == (0, 3)
+    without_atoms = fista(data, dictionary[:0], 0.1)
+    assert without_atoms.codes.shape == (4, 0)
+    np.testing.assert_array_equal(without_atoms.gap, 0)

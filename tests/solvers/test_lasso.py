@@ -137,6 +137,9 @@ def test_a_datum_does_not_depend_on_the_others_and_a_solution_is_kept():
     again = lasso(data, dictionary, 0.05, initial_codes=codes, max_iterations=1).codes
     np.testing.assert_array_equal(again != 0, codes != 0)
     assert lasso(data[:0], dictionary, 0.05).codes.shape == (0, 48)
+    without_atoms = lasso(data, dictionary[:0], 0.05)
+    assert without_atoms.codes.shape == (40, 0)
+    np.testing.assert_array_equal(without_atoms.gap, 0)
 
 
 @pytest.mark.parametrize(

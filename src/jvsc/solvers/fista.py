@@ -1,5 +1,6 @@
 """FISTA for many lasso problems that share a dictionary (Beck & Teboulle 2009)."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -170,7 +171,7 @@ def _converted(values: Any, dtype: Any, name: str) -> Array:
         values = np.asarray(values)
         with np.errstate(over="ignore", under="ignore"):
             converted = values.astype(dtype)
-        rows = values.reshape(len(values) if values.ndim else 1, -1)
+        rows = values.reshape(len(values) if values.ndim else 1, math.prod(values.shape[1:]))
         sizes = np.abs(rows[np.isfinite(rows).all(axis=1)]).max(axis=1, initial=0)
         bounds = np.finfo(dtype)
         wrong = sizes[(sizes > bounds.max) | ((sizes > 0) & (sizes < bounds.tiny))]

@@ -142,7 +142,7 @@ def _solve(
     dtype, numbers = codes.dtype.type, np.finfo(codes.dtype)
     gaps, iterations = np.zeros(len(data), dtype), np.zeros(len(data), np.int32)
     if not codes.size:
-        return 0.5 * np.einsum("nd,nd->n", data, data), iterations
+        return gaps, iterations
     penalties = np.maximum(penalties, float(numbers.tiny))
     least = penalties.min(axis=1)
     inverse_weights = np.ones((1, len(dictionary)))
