@@ -205,6 +205,9 @@ def test_point_biserial_of_what_does_not_vary_is_zero():
     attributes = np.zeros((10, 2), bool)
     attributes[:5, 1] = True
     assert point_biserial(codes, attributes).tolist() == [[0, 0], [0, pytest.approx(1.0)]]
+    # 0.1 has no exact mean.
+    rounded, some = np.full((19_000, 1), 0.1), np.arange(19_000)[:, None] % 7 == 0
+    assert point_biserial(rounded, some).tolist() == [[0]]
 
 
 def test_frechet_distance_agrees_with_the_matrix_square_root_of_scipy():

@@ -47,12 +47,13 @@ def measure_codes(inferred: Inferred, num_edges: int, pairs: bool = True) -> Val
     Returns:
       `mse` per pixel, `nonzero_fraction`, `l0` (non-zeros of a datum), `dead_latents` (share of
       latents that are zero for all data), `kl` summed over latents, `multi_information` (bits),
-      `mutual_information` (bits, the mean of two latents, its bias taken off),
+      `mutual_information` (bits, the mean of two latents, its bias taken off; None of one alone),
       `posterior_collapse` and `feature_collapse` (shares of latents); and for pictures
       `active_latents` (how many data have 0, 1, .. latents that are not zero) and
       `latent_frequency` (the share of the data in which each latent is not zero, sorted).
     """
     codes, kl, error, _ = inferred
+    pairs = pairs and codes.shape[-1] > 1
     frequency = support_statistics(codes).frequency
     return {
         "mse": float(np.mean(error)),

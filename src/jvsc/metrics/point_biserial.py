@@ -25,7 +25,8 @@ def point_biserial(
     mean_of_zeros = codes.T @ (1 - has) / np.maximum(zeros, 1)
     deviation = codes.std(axis=0)[:, None]
     share = np.sqrt(ones * zeros) / len(codes)
-    varies = (deviation > 0) & (ones > 0) & (zeros > 0)
+    # A constant's deviation is not zero, for its mean is rounded.
+    varies = (np.ptp(codes, axis=0) > 0)[:, None] & (ones > 0) & (zeros > 0)
     return np.where(
         varies, (mean_of_ones - mean_of_zeros) / np.where(varies, deviation, 1) * share, 0.0
     )
