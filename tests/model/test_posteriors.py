@@ -18,6 +18,7 @@ from jvsc.model.posteriors import (
     Thresholded,
     Unthresholded,
 )
+from jvsc.model.posteriors.base import slab_of_prior
 from jvsc.model.posteriors.gaussian import gaussian_kl
 from jvsc.model.posteriors.laplacian import laplacian_kl
 from jvsc.model.thresholds import FixedThreshold, GammaThreshold
@@ -224,6 +225,31 @@ def test_spike_and_slab_divergence_is_the_closed_form_of_the_specification(proba
         "gate": jnp.array([np.log(g) - np.log1p(-g)], jnp.float32),
     }
     np.testing.assert_allclose(SpikeAndSlab(p0, v0).kl(heads), [expected], rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(("family", "head"), [(Gaussian, "log_variance"), (Laplacian, "log_scale")])
+def test_log_ratios_are_finite_where_the_noise_underflows(family, head):
+    heads = {"loc": jnp.full(4, 0.1), head: jnp.array([-80.0, -100.0, -150.0, -300.0])}
+    posterior = Unthresholded(family())
+    code, ratio = posterior.sample_and_log_ratio(jax.random.key(0), heads, FINAL)
+    np.testing.assert_allclose(code, 0.1, rtol=1e-6)
+    # To within the noise in its own units, which has 23 at most.
+    assert (abs(ratio + posterior.kl(heads)) < 25).all()
+
+
+@pytest.mark.parametrize(
+    "posterior",
+    [
+        Thresholded(Gaussian(0.1), FixedThreshold(0.52)),
+        Thresholded(Laplacian(0.3), FixedThreshold(0.25)),
+        SpikeAndSlab(0.1, 0.4),
+    ],
+)
+def test_encoders_are_told_the_scale_and_odds_of_the_priors_own_slab(posterior):
+    scale, log_odds = slab_of_prior(posterior)
+    drawn = samples_of(posterior, heads_of(posterior, **posterior.prior))
+    assert_mean(drawn != 0, 1 / (1 + np.exp(-log_odds)))
+    assert_mean(drawn[drawn != 0] ** 2, 2 * scale**2)
 
 
 def test_laplacian_divergence_is_the_mean_log_ratio_of_its_samples():

@@ -120,6 +120,16 @@ def test_gamma_threshold_at_its_prior_has_the_prior_mean_and_no_divergence():
     np.testing.assert_allclose(threshold.kl(heads), 0.0, atol=1e-6)
 
 
+def test_a_gamma_threshold_that_underflows_keeps_a_finite_log_ratio():
+    threshold = GammaThreshold(mean=0.25, concentration=1.0)
+    heads = {
+        "log_concentration": jnp.full(20_000, np.log(0.05)),
+        "log_rate": jnp.full(20_000, np.log(1e3)),
+    }
+    drawn = threshold.sample(jax.random.key(0), heads)
+    assert jnp.isfinite(threshold.log_ratio(drawn, heads)).all()
+
+
 def test_gamma_threshold_divergence_is_the_closed_form_times_its_weight():
     from scipy.special import digamma, gammaln
 

@@ -15,7 +15,7 @@ from numpy.polynomial.legendre import leggauss
 from scipy.special import ndtr, ndtri
 
 from jvsc.errors import UserError
-from jvsc.kernels.gamma_sampler import sample_standard_gamma
+from jvsc.kernels.gamma_sampler import TINY, sample_standard_gamma
 from jvsc.model.thresholding import Heads
 
 # Concentration and rate outside this range overflow float32 in the density (appendix B).
@@ -219,7 +219,7 @@ class GammaThreshold(Threshold):
     def sample(self, key: Key[Array, ""], heads: Heads) -> Float[Array, " K"]:
         """A draw from the inferred Gamma distribution, by implicit reparameterisation."""
         concentration, rate = _gamma_parameters(heads)
-        return sample_standard_gamma(key, concentration) / rate
+        return jnp.maximum(sample_standard_gamma(key, concentration) / rate, TINY)
 
     def kl(self, heads: Heads) -> Float[Array, "*B K"]:
         """KL to the prior in nats, times its weight."""

@@ -13,6 +13,8 @@ from jvsc.model.thresholding import Heads
 
 # Odds of a non-zero stay finite where every latent is in use.
 LARGEST_PROBABILITY = 1 - 1e-6
+# Of the largest exponential that float32 holds; noise of a smaller scale has underflowed to zero.
+LARGEST_EXPONENT = 88.0
 
 
 class Annealing(NamedTuple):
@@ -148,11 +150,20 @@ def spike_and_slab_moments(
 
 
 def slab_of_prior(posterior: Posterior) -> tuple[float, float]:
-    """Scale of a Laplacian with the prior's variance, and log-odds of a non-zero under it."""
-    variance = posterior.prior.get("log_variance")
-    scale = math.exp(posterior.prior["log_scale"] if variance is None else variance / 2)
-    scale = scale if variance is None else scale / math.sqrt(2)
+    """Scale of a Laplacian with the prior slab's variance, and the prior log-odds of a non-zero.
+
+    A Laplacian that is soft-thresholded keeps its scale, a Gaussian does not. Where the moments are
+    not known (Gamma thresholds) the slab is taken for the base itself.
+    """
     with jax.ensure_compile_time_eval():
         heads = {name: jnp.full(1, value, jnp.float32) for name, value in posterior.prior.items()}
-        probability = min(float(posterior.support_probability(heads)[0]), LARGEST_PROBABILITY)
+        probability = float(posterior.support_probability(heads)[0])
+        if "log_scale" in posterior.prior:
+            scale = math.exp(posterior.prior["log_scale"])
+        else:
+            variance = math.exp(posterior.prior["log_variance"])
+            if posterior.has_moments:
+                variance = float(posterior.moments(heads, Annealing())[1][0]) / probability
+            scale = math.sqrt(variance / 2)
+    probability = min(probability, LARGEST_PROBABILITY)
     return scale, math.log(probability) - math.log1p(-probability)

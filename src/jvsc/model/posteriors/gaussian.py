@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
-from jvsc.model.posteriors.base import Annealing, LocationScale
+from jvsc.model.posteriors.base import LARGEST_EXPONENT, Annealing, LocationScale
 from jvsc.model.thresholding import Heads
 
 
@@ -71,7 +71,8 @@ class Gaussian(LocationScale):
         """Log p(loc + noise) - log q(loc + noise) of each latent."""
         sample = heads["loc"] + noise
         prior = -0.5 * (math.log(self.variance) + sample**2 / self.variance)
-        return prior + 0.5 * (heads["log_variance"] + noise**2 * jnp.exp(-heads["log_variance"]))
+        standard = noise * jnp.exp(jnp.minimum(-heads["log_variance"] / 2, LARGEST_EXPONENT))
+        return prior + 0.5 * (heads["log_variance"] + standard**2)
 
     def tail(self, size: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
         """P(|noise| > size) = 2 Phi(-size / sigma)."""

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
-from jvsc.model.posteriors.base import Annealing, LocationScale
+from jvsc.model.posteriors.base import LARGEST_EXPONENT, Annealing, LocationScale
 from jvsc.model.thresholding import Heads
 
 # -log of the smallest argument that the sampler's logarithm is given (appendix B).
@@ -83,7 +83,8 @@ class Laplacian(LocationScale):
     def log_ratio(self, noise: Float[Array, " K"], heads: Heads) -> Float[Array, " K"]:
         """Log p(loc + noise) - log q(loc + noise) of each latent."""
         prior = -math.log(self.scale) - jnp.abs(heads["loc"] + noise) / self.scale
-        return prior + heads["log_scale"] + jnp.abs(noise) * jnp.exp(-heads["log_scale"])
+        precision = jnp.exp(jnp.minimum(-heads["log_scale"], LARGEST_EXPONENT))
+        return prior + heads["log_scale"] + jnp.abs(noise) * precision
 
     def tail(self, size: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
         """P(|noise| > size) = exp(-size / b), up to where the noise is clipped."""
