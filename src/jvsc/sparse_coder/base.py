@@ -16,6 +16,7 @@ from jvsc.errors import UserError
 from jvsc.runs.config import check_method, validated
 from jvsc.solvers.problem import as_real
 from jvsc.sparse_coder.settings import CoderSettings
+from jvsc.sparse_coder.sizes import MOST_COMPONENTS
 from jvsc.sparse_coder.standardised_rows import Data
 from jvsc.sparse_coder.stored import load_coder, save_coder
 
@@ -83,6 +84,8 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _settings(self) -> CoderSettings:
         given = {name: getattr(self, name) for name in CoderSettings.model_fields}
+        if given["n_components"] is None:
+            given["n_components"] = MOST_COMPONENTS  # `sized` has the data's
         plain = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in given.items()

@@ -16,21 +16,10 @@ from jvsc.model.methods import METHODS, VariationalMethod
 from jvsc.sparse_coder.base import MatrixLike, as_known_type
 from jvsc.sparse_coder.coder import make_coder, unpacked
 from jvsc.sparse_coder.coding import check_sizes, components_of
-from jvsc.sparse_coder.fitting import (
-    FitState,
-    Watch,
-    settling_passes,
-    shown_passes,
-)
-from jvsc.sparse_coder.learning import LearningCoder
-from jvsc.sparse_coder.settings import (
-    ONLINE,
-    SPARSITY,
-    EncoderName,
-    batch_of,
-    make_plan,
-    passes_of,
-)
+from jvsc.sparse_coder.fitting import FitState, Watch, settling_passes, shown_passes
+from jvsc.sparse_coder.learning import GIVEN, LearningCoder
+from jvsc.sparse_coder.settings import ONLINE, SPARSITY, EncoderName, make_plan
+from jvsc.sparse_coder.sizes import batch_of, passes_of, sized
 from jvsc.sparse_coder.standardised_rows import (
     StandardisedRows,
     moments,
@@ -41,9 +30,15 @@ from jvsc.sparse_coder.standardised_rows import (
 
 
 def has_posterior(estimator: "SparseCoder") -> bool:
-    """Whether the method has a posterior; if not, an AttributeError, as `available_if` asks."""
-    if not isinstance(METHODS.get(estimator.method), VariationalMethod):
-        raise AttributeError(f"method={estimator.method!r} has no posterior, so no probabilities")
+    """Whether the method, after a fit the one it had, has a posterior.
+
+    Raises:
+      AttributeError: if not, as `available_if` asks.
+    """
+    plan = getattr(estimator, "_plan", None)
+    method = estimator.method if plan is None else plan.config.method
+    if not isinstance(METHODS.get(method), VariationalMethod):
+        raise AttributeError(f"method={method!r} has no posterior, so no probabilities")
     return True
 
 
@@ -53,15 +48,20 @@ class SparseCoder(LearningCoder):
     Data of any scale serve: they are centred by their mean and divided by one scale, which gives
     the columns a mean variance of one. `components_` and `inverse_transform` undo that.
 
+    Of parameters that are set after a fit `refine_steps`, `sparse_output` and `allow_nan` count at
+    once, all others from the next fit on.
+
     Args:
-      n_components: K, atoms of the dictionary.
+      n_components: K, atoms of the dictionary; by default 256, or four times the features where
+        those are fewer.
       method: a name of `jvsc.model.methods.METHODS`. "inferred_threshold", the default, gives the
         best codes, without a draw; "lasso" learns a dictionary for the lasso's codes online (Mairal
         et al. 2010) and `transform` solves the lasso; others are the paper's, "fista", which learns
         for the lasso's codes by gradient steps as the paper does, and sparse autoencoders:
         "topk", "batch_topk", "matryoshka", "jump_relu" and "relu_l1".
       sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training; data that
-        the fit has not seen may take somewhat more. With None the penalty is `alpha` for "lasso"
+        the fit has not seen may take somewhat more, and codes that explain nearly all variance take
+        fewer. With None the penalty is `alpha` for "lasso"
         and "fista", and for "inferred_threshold" the share is what the data say: the variance of
         their noise is learned, and probabilities are those of the model that makes the data most
         probable. For "gaussian" and "laplacian", whose draws have no zeros, it applies to
@@ -137,7 +137,7 @@ class SparseCoder(LearningCoder):
 
     def __init__(
         self,
-        n_components: int = 256,
+        n_components: int | None = None,
         method: str = "inferred_threshold",
         sparsity: float | None = SPARSITY,
         n_samples: int = 20,
@@ -210,9 +210,9 @@ class SparseCoder(LearningCoder):
             order = weighted_order(weights)
         self._moments, self._seed = None, self._drawn_seed()
         found = moments(data, weights=weights)
-        given = self._given_atoms("dictionary", data.shape[1])
+        given, initial = (self._given_atoms(name, data.shape[1]) for name in GIVEN)
+        settings = sized(settings, self.n_components, data.shape[1], given, initial)
         if given is not None:
-            settings = settings.model_copy(update={"n_components": len(given)})
             found = found.uncentred()
         _, self.mean_, _, self.scale_ = found
         check_sizes(given, self.scale_)
@@ -224,7 +224,7 @@ class SparseCoder(LearningCoder):
         plan = make_plan(settings, data.shape[1], batch, steps, passes)
         plan = plan._replace(keeps_dictionary=given is not None)
         coder = make_coder(plan, data.shape[1])
-        state = self._begun(coder, given, settings.n_components, data.shape[1])
+        state = self._begun(coder, given, initial)
         if given is not None and settings.method in ("fista", ONLINE):
             passes = 0
         with shown_passes(settings.verbose, passes) as show:
@@ -266,13 +266,15 @@ class SparseCoder(LearningCoder):
             begins = not hasattr(self, "components_")
             data = self._check(X, reset=begins)
             count = data.shape[0]
+            initial = self._given_atoms("dict_init", data.shape[1])
+            settings = sized(settings, self.n_components, data.shape[1], None, initial)
             batch = batch_of(settings, count, in_parts=True)
             plan = make_plan(settings, data.shape[1], batch)
             coder = make_coder(plan, data.shape[1])
             if begins:
                 self._moments, self._seed = moments(data), self._drawn_seed()
                 self.n_iter_, self.loss_curve_ = 0, []
-                state = self._begun(coder, None, settings.n_components, data.shape[1])
+                state = self._begun(coder, None, initial)
             else:
                 self._check_unchanged(coder)
                 state = unpacked(self._after_more(plan, data))

@@ -27,6 +27,8 @@ from jvsc.sparse_coder.settings import Plan
 from jvsc.sparse_coder.standardised_rows import Data, Moments, StandardisedRows, moments
 from jvsc.training.state import TrainState
 
+# Parameters that are atoms.
+GIVEN = ("dictionary", "dict_init")
 # A share of the rows so far, whose units what they taught does not keep to.
 FEW = 0.1
 
@@ -68,19 +70,14 @@ class LearningCoder(CoderBase):
             raise
 
     def _begun(
-        self, coder: Coder, given: np.ndarray | None, count: int, num_features: int
+        self, coder: Coder, given: np.ndarray | None, initial: np.ndarray | None
     ) -> TrainState:
-        """The state before the first step."""
+        """The state before the first step, with atoms that stay or others to begin with."""
         state = coder.init(jax.random.key(self._seed)[None])
-        initial = self._given_atoms("dict_init", num_features)
         if given is not None:
             solved = isinstance(coder.model, SolverCoded)
             return with_atoms(state, given / self.scale_, keep_norms=not solved)
-        if initial is None:
-            return state
-        if len(initial) != count:
-            raise UserError(f"dict_init has {len(initial)} atoms, but n_components is {count}")
-        return with_atoms(state, initial, keep_norms=True)
+        return state if initial is None else with_atoms(state, initial, keep_norms=True)
 
     def _check_unchanged(self, coder: Coder) -> None:
         """Refuses parameters of another model than the one that was learned."""

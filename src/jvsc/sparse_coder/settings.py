@@ -28,9 +28,10 @@ AUTOENCODER_RATE, DEAD_STEPS = 3e-3, 250
 # JumpReLU's, for data of mean squared norm 1: wide enough that a fit's few thousand steps move its
 # thresholds.
 BANDWIDTH = 0.1
-# The method of online dictionary learning, and its data a step: many, as a pass over all atoms
-# takes the same time for any number.
-ONLINE, ONLINE_BATCH = "lasso", 1024
+# The method of online dictionary learning.
+ONLINE = "lasso"
+# Steps of a usual fit.
+DEFAULT_STEPS = 3000
 EncoderName = Literal["mlp", "linear", "unrolled", "message_passing"]
 # The share of non-zeros that is wanted where nothing is said.
 SPARSITY = 0.1
@@ -39,13 +40,6 @@ FIRST_SPARSITY = 0.05
 # Scale of the Laplacian prior and variance of the Gaussian with its variance; codes are in these
 # units, and nothing depends on them: the dictionary's start is made to fit.
 PRIOR = {"scale": 1.0, "variance": 2.0}
-# Steps of a fit: so many, or of fewer data so many passes, but at least so many steps.
-DEFAULT_STEPS, USUAL_PASSES, FEWEST_STEPS = 3000, 50, 1000
-MOST_PASSES = 200
-# Of online learning.
-ONLINE_STEPS, ONLINE_PASSES = 400, 100
-# Data of a step, unless a pass has less than so many steps.
-DEFAULT_BATCH, SMALLEST_BATCH, FEWEST_BATCHES = 128, 16, 20
 # Share of non-zeros that a training begins with. While most latents are zero the straight-through
 # gradient, which reaches them all, would first drive the codes to many times the data.
 START_SHARE = 0.9
@@ -341,38 +335,3 @@ def check_memory(
             * FLOAT,
         }
     )
-
-
-def batch_of(settings: CoderSettings, num_data: int, in_parts: bool = False) -> int:
-    """Data of a step, by default 128, or of few data at most a twentieth in powers of two.
-
-    The lasso takes by default 1,024, or of few data at most half. For fewer data than a step takes,
-    the largest power of two. A remainder waits for its turn in the next epoch, and few sizes have
-    to be compiled.
-
-    Args:
-      settings: what the user gave.
-      num_data: of a pass.
-      in_parts: whether they are a part of the data, over which one pass is made.
-    """
-    learns_online = settings.method == ONLINE
-    wanted = settings.batch_size or (ONLINE_BATCH if learns_online else DEFAULT_BATCH)
-    if settings.batch_size is None and not in_parts:
-        few = num_data // 2 if learns_online else num_data // FEWEST_BATCHES
-        wanted = min(wanted, _power_of_two(max(few, SMALLEST_BATCH)))
-    return wanted if num_data >= wanted else _power_of_two(num_data)
-
-
-def _power_of_two(number: int) -> int:
-    """The largest that is at most so many."""
-    return 1 << (number.bit_length() - 1)
-
-
-def passes_of(settings: CoderSettings, steps: int) -> int:
-    """Passes of a fit, of so many steps each."""
-    if settings.max_iter is not None:
-        return settings.max_iter
-    if settings.method == ONLINE:
-        return min(math.ceil(ONLINE_STEPS / steps), ONLINE_PASSES)
-    usual = min(max(USUAL_PASSES * steps, FEWEST_STEPS), DEFAULT_STEPS)
-    return min(math.ceil(usual / steps), MOST_PASSES)

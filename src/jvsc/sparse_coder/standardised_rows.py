@@ -246,7 +246,7 @@ def warn_of_dominant_rows(data: Data, mean: Float[np.ndarray, " D"], scale: floa
         [np.nansum(((part - mean) / scale) ** 2, axis=1) for _, part in _parts(data)]
     )
     few = max(1, count // 100)
-    if count < 2 * few + 1 or not np.isfinite(energy.sum()):
+    if count < 2 * few + 1 or not 0 < energy.sum() < np.inf:
         return
     largest = np.argsort(-energy, kind="stable")[:few]
     needed = int(np.searchsorted(np.cumsum(energy[largest]), energy.sum() / 2)) + 1
