@@ -146,6 +146,35 @@ def test_a_workdir_goes_on_to_the_numbers_of_a_training_without_a_break(tmp_path
         jvsc.train(narrow, matrix(), workdir=tmp_path, **options)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 10}, "whose batch_size is 20, not 10; repeat that call"),
+        ({"data": 2 * matrix()}, "whose digest of data is"),
+        ({"data": matrix()[1:]}, r"whose data is \[\d+, 16\], not"),
+        ({"key": jax.random.key(5)}, r"whose key is \[0, 0\], not \[0, 5\]"),
+        ({"model": own_model(kl_weight=0.5)}, "whose kl_weight is 0.0001, not 0.5"),
+        ({"num_epochs": 3}, "whose num_epochs is 2, not 3"),
+    ],
+)
+def test_a_workdir_of_another_call_is_refused_and_kept(change, message, tmp_path):
+    call = {"model": own_model(), "data": matrix(), "batch_size": 20, "num_epochs": 2}
+    first = jvsc.train(**call, workdir=tmp_path)
+    with pytest.raises(UserError, match=message):
+        jvsc.train(**(call | change), workdir=tmp_path)
+    assert_trees_equal(jvsc.train(**call, workdir=tmp_path).parameters, first.parameters)
+
+
+def test_an_optimizer_of_ones_own_goes_on_to_more_epochs_not_to_fewer(tmp_path):
+    call = {"optimizer": optax.adam(1e-3), "batch_size": 20, "workdir": tmp_path}
+    whole = jvsc.train(own_model(), matrix(), **(call | {"workdir": None}), num_epochs=3)
+    jvsc.train(own_model(), matrix(), **call, num_epochs=2)
+    more = jvsc.train(own_model(), matrix(), **call, num_epochs=3)
+    assert_trees_equal(more.parameters, whole.parameters)
+    with pytest.raises(UserError, match="holds 3 epochs, but num_epochs is 1"):
+        jvsc.train(own_model(), matrix(), **call, num_epochs=1)
+
+
 def test_a_matrix_too_large_for_the_device_is_streamed_to_the_same_numbers(monkeypatch, tmp_path):
     options = {"batch_size": 20, "num_epochs": 3}
     resident = jvsc.train(own_model(), matrix(), **options)

@@ -148,11 +148,15 @@ class Checkpoints:
         if check not in (None, text_digest(record)):
             raise ValueError("its record is not the one that was written")
         if record.get("structure", structure(like)) != structure(like):
+            written, here = record.get("version"), version("jvsc")
+            changed = "the run's settings or its data's width were changed since"
+            cause, remedy = f"differs: {changed}", "restore them"
+            if written != here:
+                cause = f"differs from {here}'s, or {changed}"
+                remedy = "go on with that version, restore them"
             raise UserError(
                 f"the checkpoint of {self._unit} {epoch} in {self._folder} was written by jvsc "
-                f"{record.get('version')}, whose training state differs from {version('jvsc')}'s, "
-                "or the run's settings or its data's width were changed since; go on with that "
-                "version, restore them, or take another workdir"
+                f"{written}, whose training state {cause}; {remedy}, or take another workdir"
             )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         state_only = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))

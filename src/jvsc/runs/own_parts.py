@@ -26,6 +26,7 @@ from jvsc.runs.checkpoint import Checkpoints, open_checkpoints
 from jvsc.runs.divergence import find_divergence
 from jvsc.runs.loop import epoch_row
 from jvsc.runs.part_checks import check_arguments, check_parts, check_step
+from jvsc.runs.repeated_call import call_record, check_repeated
 from jvsc.runs.restore import seed_variables
 from jvsc.runs.workdir import CONFIG_FILE, locked_workdir, make_workdir
 from jvsc.solvers.problem import as_real, whole_number
@@ -119,14 +120,15 @@ def train(
       key: of the start, the order of the data and the draws; `jax.random.key(0)` by default.
       callback: called after every epoch; a true answer ends the training there.
       workdir: where a checkpoint is kept after every epoch. The same call goes on from the newest
-        one, to the numbers that it would have given uninterrupted.
+        one, to the numbers that it would have given uninterrupted; with an optimizer of one's own
+        also to more epochs.
 
     Returns:
       The model with its parameters and statistics, and the metrics of all epochs.
 
     Raises:
       UserError: for data that do not serve, parts that do not fit one another or the data, a batch
-        that data or devices do not fill, or a workdir that is not of such a training.
+        that data or devices do not fill, or a workdir of another call.
       DivergenceError: if a loss becomes non-finite.
     """
     check_arguments(model, optimizer, callback, key)
@@ -135,18 +137,23 @@ def train(
     num_epochs, batch_size, num_steps = _counts(num_epochs, batch_size, len(dataset.train))
     if isinstance(model, Variational):
         check_parts(model, num_features, batch_size)
-    if optimizer is None:
-        optimizer = optax.adam(one_cycle(LEARNING_RATE, num_epochs * num_steps))
+    planned = num_epochs if optimizer is None else None
+    optimizer = optimizer or optax.adam(one_cycle(LEARNING_RATE, num_epochs * num_steps))
     check_step(model, optimizer, batch_size, num_features)
     key = jax.random.key(0) if key is None else key
     state, feed = _start(model, dataset, optimizer, batch_size, key)
     rows: list[dict[str, float]] = []
+    call: dict[str, Any] = {}
     with ExitStack() as stack:
         checkpoints = None
         if workdir is not None:
-            checkpoints = _open(stack, user_path(workdir, "workdir"))
+            folder = user_path(workdir, "workdir")
+            checkpoints = _open(stack, folder)
+            call = call_record(model, dataset, batch_size, key, planned)
             restored = checkpoints.restore_newest(state, print)
             if restored is not None:
+                stored = restored.position.get("call", {})
+                check_repeated(stored, call, restored.epoch, num_epochs, folder)
                 state, rows = restored.state, restored.position["metrics"]
                 if restored.position["stream"]:
                     feed.seek(restored.position["stream"])
@@ -157,7 +164,7 @@ def train(
             row |= validate(*variables)
             rows.append(row)
             if checkpoints is not None:
-                position = {"stream": feed.position(), "metrics": rows}
+                position = {"stream": feed.position(), "metrics": rows, "call": call}
                 checkpoints.save(len(rows), state, row.get("validation_loss"), position)
             if callback is not None and callback(Epoch(len(rows), row, *variables)):
                 break
