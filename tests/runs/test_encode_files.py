@@ -395,6 +395,28 @@ def test_codes_that_do_not_fit_are_refused(exported, tmp_path):
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.full((2, D), np.nan), "data hold NaN or infinity; leave such rows out"),
+        (np.full((2, D), "1"), "give real numbers"),
+        (np.ones((2, D), complex), "of type complex128; give real numbers"),
+        (np.ones(D), "takes one or more rows"),
+    ],
+)
+def test_a_loaded_model_refuses_what_the_command_does(rows, message, exported, without_type_checks):
+    with pytest.raises(UserError, match=message):
+        load(exported).encode(rows)
+
+
+def test_a_loaded_model_decodes_lists_and_sparse_codes(exported, data, without_type_checks):
+    trained = load(exported)
+    codes = trained.encode(data[:5])
+    expected = trained.decode(codes)
+    np.testing.assert_array_equal(trained.decode(sparse.csr_array(codes)), expected)
+    np.testing.assert_array_equal(trained.decode(codes.tolist()), expected)
+
+
 def test_a_damaged_model_is_told_in_one_line(exported, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()

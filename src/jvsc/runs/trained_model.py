@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 from safetensors import safe_open
@@ -38,6 +39,7 @@ from jvsc.runs.model_files import (
 )
 from jvsc.runs.restore import restore_state, seed_variables
 from jvsc.runs.workdir import CONFIG_FILE, read_config
+from jvsc.solvers.problem import as_real
 from jvsc.training.state import initial_variables
 
 MODEL_FILE = "model.safetensors"
@@ -102,15 +104,9 @@ class TrainedModel:
           Codes, float32.
 
         Raises:
-          UserError: if the data are not D wide, or none are given.
+          UserError: if the data are not D wide, none, or not finite real numbers.
         """
-        shape = np.shape(data)
-        if len(shape) < 2 or not shape[0] or math.prod(shape[1:]) != self.num_features:
-            raise UserError(
-                f"data of shape {shape}; this model takes one or more rows of "
-                f"{self.num_features} numbers"
-            )
-        data = np.reshape(data, (shape[0], -1))
+        data = _finite_rows(data, "data", self.num_features, "numbers")
         if self.normalisation is not None:
             data = self.normalisation.apply(data)
         return self.encode_normalised(data, first)
@@ -122,19 +118,22 @@ class TrainedModel:
         chunk = self.config.eval.chunk
         return in_chunks(self._encode_chunk, data, chunk, first, filled_to=chunk)[0]
 
-    def decode(self, codes: Float[np.ndarray, "N K"]) -> Float[np.ndarray, "N D"]:
+    def decode(
+        self, codes: Float[np.ndarray, "N K"] | scipy.sparse.sparray
+    ) -> Float[np.ndarray, "N D"]:
         """What codes generate, in the original data's units; images in [0, 1].
 
+        Args:
+          codes: dense, or sparse as the command writes them.
+
         Raises:
-          UserError: if the codes are not K wide, or none are given.
+          UserError: if the codes are not K wide, none, or not finite real numbers.
         """
-        if codes.ndim != 2 or codes.shape[1] != self.config.num_latents or not len(codes):
-            raise UserError(
-                f"codes of shape {codes.shape}; this model takes one or more rows of "
-                f"{self.config.num_latents} latents"
-            )
+        is_sparse = scipy.sparse.issparse(codes)
+        dense = scipy.sparse.csr_array(codes).toarray() if is_sparse else codes
+        dense = _finite_rows(dense, "codes", self.config.num_latents, "latents")
         chunk = self.config.eval.chunk
-        (data,) = in_chunks(self._decode_chunk, codes, chunk, filled_to=chunk)
+        (data,) = in_chunks(self._decode_chunk, dense, chunk, filled_to=chunk)
         return data if self.normalisation is None else self.normalisation.undo(data)
 
     @cached_property
@@ -205,6 +204,22 @@ class TrainedModel:
         )
         exported = jax.export.export(jax.jit(encode), platforms=EXPORT_PLATFORMS)(*arguments)
         return bytes(exported.serialize())
+
+
+def _finite_rows(values: Any, name: str, width: int, what: str) -> Shaped[np.ndarray, "N W"]:
+    """Rows of so many numbers, which all axes but the first may make together.
+
+    Raises:
+      UserError: if there are none, of another width, or of something else than finite numbers.
+    """
+    rows = np.asarray(as_real(values, name))
+    if rows.ndim < 2 or not len(rows) or math.prod(rows.shape[1:]) != width:
+        raise UserError(
+            f"{name} of shape {rows.shape}; this model takes one or more rows of {width} {what}"
+        )
+    if rows.dtype.kind not in "bui" and not np.isfinite(rows).all():
+        raise UserError(f"{name} hold NaN or infinity; leave such rows out")
+    return rows.reshape(len(rows), -1)
 
 
 def load(path: str | os.PathLike[str], seed: int | None = None) -> TrainedModel:
