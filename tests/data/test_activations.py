@@ -153,6 +153,10 @@ MISTAKES = [
     ({"nan": 3}, "row 3 holds a number that is not finite"),
     ({"nan": 650}, "the validation rows hold numbers"),
     ({"constant": True}, "all rows are the same"),
+    (
+        {"axes": (7, 100, -1)},
+        r"an array \[7, 100, \d+\]; give one \[N, D\], which reshape",
+    ),
 ]
 
 
@@ -162,7 +166,7 @@ def test_a_mistake_in_activations_is_told(change, message, array, tmp_path):
         array[change["nan"], 2] = np.nan
     if "constant" in change:
         array[:] = 1
-    np.save(tmp_path / "x.npy", array)
+    np.save(tmp_path / "x.npy", array.reshape(change.get("axes", array.shape)))
     path = change.get("path", str(tmp_path / "x.npy")) if change else ""
     with pytest.raises(UserError, match=message):
         load_activations(path, num_train=change.get("num_train", 500), num_validation=150)

@@ -43,7 +43,7 @@ def load_activations(path: str, *, num_train: int, num_validation: int) -> Datas
             "folder of such"
         )
     source = user_path(path, "data.path")
-    rows, files = open_rows(source, "data.path")
+    rows, files = open_rows(source, "data.path", flattens=False)
     if len(rows) < num_train + num_validation:
         raise UserError(
             f"data.path={path} has {len(rows):,} rows, fewer than data.num_train={num_train:,} and "

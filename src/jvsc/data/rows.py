@@ -202,17 +202,22 @@ def _between(part: Part, start: int, stop: int) -> Part:
 
 
 def open_rows(
-    path: Path, argument: str, normalisation: Normalisation | None = None
+    path: Path,
+    argument: str,
+    normalisation: Normalisation | None = None,
+    flattens: bool = True,
 ) -> tuple[Rows, list[Path]]:
     """Opens the arrays of a file, or of every file of a folder in natural order, as rows.
 
-    An array of more than two axes counts as rows of its other axes' product. A .npz is read
+    A .npz is read
     whole, and a .npy in Fortran's order; of others the rows that are asked for.
 
     Args:
       path: a .npy, .npz or .safetensors file, or a folder of such.
       argument: what named it, as in `user_path`.
       normalisation: applied to what is read.
+      flattens: whether an array of more than two axes counts as rows of its other axes' product, as
+        images do, or is refused, as for activations [batch, sequence, D].
 
     Returns:
       The rows, and the files they lie in.
@@ -226,7 +231,7 @@ def open_rows(
         files = [path]
     else:
         raise UserError(f"{path}: there is no such file or folder", argument)
-    parts = [_as_rows(array, file) for file in files for array in _arrays(file, argument)]
+    parts = [_as_rows(array, file, flattens) for file in files for array in _arrays(file, argument)]
     parts = [part for part in parts if len(part)]
     if not parts:
         raise UserError(f"{path} holds no rows; give an array [N, D]", argument)
@@ -276,9 +281,15 @@ def _safetensors(file: Path) -> list[np.ndarray]:
     return tensors
 
 
-def _as_rows(array: np.ndarray, file: Path) -> Part:
+def _as_rows(array: np.ndarray, file: Path, flattens: bool) -> Part:
     if array.ndim < 2:
         raise UserError(f"{file} holds an array of {array.ndim} axes; give one [N, D]")
+    if array.ndim > 2 and not flattens:
+        rows = [math.prod(array.shape[:-1]), array.shape[-1]]
+        raise UserError(
+            f"{file} holds an array {list(array.shape)}; give one [N, D], which reshape to {rows} "
+            "makes if the last axis is a datum"
+        )
     if array.dtype.kind == "V" and array.dtype != jnp.bfloat16:
         raise UserError(
             f"{file} holds {array.dtype}, as NumPy stores bfloat16 and others that it does not "
