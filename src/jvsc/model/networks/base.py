@@ -1,6 +1,6 @@
 """The interface of a network: pure functions of parameters, running statistics and data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Key
 
+from jvsc.errors import UserError
 from jvsc.model.thresholding import Heads
 
 NetworkParameters = Any
@@ -124,3 +125,15 @@ class Linear(nn.Module):
 def split_variables(variables: Any) -> tuple[NetworkParameters, NetworkStatistics]:
     """Flax's variables as parameters and running statistics."""
     return variables["params"], variables.get("batch_stats", {})
+
+
+def check_prior(prior: Any) -> None:
+    """Refuses names of heads where their values are asked for.
+
+    Raises:
+      UserError: if it is no mapping of names to numbers.
+    """
+    if not isinstance(prior, Mapping):
+        raise UserError(
+            f"prior is {prior!r}; give posterior.prior, the heads with their values at the prior"
+        )

@@ -9,6 +9,7 @@ from jvsc.model.networks.base import (
     LinearGenerativeModel,
     NetworkParameters,
     NetworkStatistics,
+    check_prior,
 )
 from jvsc.model.thresholding import Heads
 
@@ -27,7 +28,11 @@ def linear_encoder(num_features: int, num_latents: int, prior: dict[str, float])
       num_features: D.
       num_latents: K.
       prior: the posterior's heads, with the values at which they are the prior.
+
+    Raises:
+      UserError: if the values are not given.
     """
+    check_prior(prior)
     constant = tuple(name for name in prior if name in NOISE_HEADS and "gate" in prior)
     following = tuple(name for name in prior if name != "loc" and name not in constant)
 

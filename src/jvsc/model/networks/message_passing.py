@@ -11,6 +11,7 @@ from jvsc.model.networks.base import (
     LinearGenerativeModel,
     NetworkParameters,
     NetworkStatistics,
+    check_prior,
 )
 from jvsc.model.thresholding import Heads
 
@@ -33,6 +34,7 @@ def message_passing_encoder(
     Raises:
       UserError: if `num_steps` is not positive, or the posterior has no gate.
     """
+    check_prior(prior)
     if num_steps < 1:
         raise UserError(f"encoder.steps is {num_steps}; give a positive number")
     if set(prior) != {"loc", "log_scale", "gate"}:

@@ -16,6 +16,7 @@ from jvsc.model.networks.base import (
     LinearGenerativeModel,
     NetworkParameters,
     NetworkStatistics,
+    check_prior,
 )
 from jvsc.model.thresholding import Heads
 from jvsc.solvers.duality import there
@@ -71,8 +72,9 @@ def unrolled_encoder(
       corrects: whether each step has a matrix W [K, D] of its own, from zero.
 
     Raises:
-      UserError: if `num_steps` is not positive.
+      UserError: if `num_steps` is not positive, or the prior's values are not given.
     """
+    check_prior(prior)
     if num_steps < 1:
         raise UserError(f"encoder.steps is {num_steps}; give a positive number")
     sloped = () if "gate" in prior else tuple(name for name in prior if name != "loc")
