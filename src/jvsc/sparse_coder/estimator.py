@@ -30,11 +30,7 @@ from jvsc.sparse_coder.standardised_rows import (
 
 
 def has_posterior(estimator: "SparseCoder") -> bool:
-    """Whether the method, after a fit the one it had, has a posterior.
-
-    Raises:
-      AttributeError: if not, as `available_if` asks.
-    """
+    """Whether the method, after a fit its, has a posterior; if not an AttributeError is raised."""
     plan = getattr(estimator, "_plan", None)
     method = estimator.method if plan is None else plan.config.method
     if not isinstance(METHODS.get(method), VariationalMethod):
@@ -61,11 +57,11 @@ class SparseCoder(LearningCoder):
         "topk", "batch_topk", "matryoshka", "jump_relu" and "relu_l1".
       sparsity: wanted share of non-zeros, in (0, 1). A controller holds it in training; data that
         the fit has not seen may take somewhat more, and codes that explain nearly all variance take
-        fewer. With None the penalty is `alpha` for "lasso"
-        and "fista", and for "inferred_threshold" the share is what the data say: the variance of
-        their noise is learned, and probabilities are those of the model that makes the data most
-        probable. For "gaussian" and "laplacian", whose draws have no zeros, it applies to
-        `refine_steps` alone.
+        fewer. With None the penalty is `alpha` for "lasso" and "fista", and for
+        "inferred_threshold" the share is what the data say: their noise is learned, and
+        probabilities are those of the model that makes the data most probable (of few data or
+        features perhaps one that uses hardly a latent). For "gaussian" and "laplacian", whose draws
+        have no zeros, it applies to `refine_steps` alone.
       n_samples: J, codes drawn for each datum, of which the best one counts (eq. 9), by methods
         that draw.
       refine_steps: steps that improve each code, at a penalty (`penalty_`) for which the share of
