@@ -148,8 +148,27 @@ def test_an_evaluation_takes_the_runs_settings_and_only_its_own_may_change(tmp_p
 
 
 def test_evaluating_a_directory_without_a_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match=r"holds no run .*, which is empty; train one first"):
         parse([f"--workdir={tmp_path}", "--mode=evaluate"])
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="which only its own call goes on with"):
+        parse([f"--workdir={tmp_path}", "--mode=evaluate"])
+
+
+def test_of_a_flag_that_is_given_twice_the_last_counts():
+    assert train("--config.batch_size=7", "--config.batch_size=9").batch_size == 9
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("batch_size=abc", "'abc' is no whole number; give one"),
+        ("encoder.learning_rate=fast", "'fast' is no number; give one"),
+    ],
+)
+def test_what_is_no_number_is_told_without_the_librarys_words(setting, message):
+    with pytest.raises(UserError, match=message):
+        train(f"--config.{setting}")
 
 
 def test_only_the_command_names_flags(tmp_path, capsys):
@@ -163,6 +182,10 @@ def test_only_the_command_names_flags(tmp_path, capsys):
         ["--workdir=run", f"--config.data.path={missing}.npy", "--config.data.name=activations"]
     )
     assert f"--config.data.path: {missing}.npy: there is no such file" in capsys.readouterr().err
+    celeba = str(Path(CONFIG).with_name("celeba.py"))
+    images = [f"--config={celeba}", "--config.data.name=images", f"--config.data.path={missing}"]
+    assert run([*images, "--workdir=run"])
+    assert f"--config.data.path: {missing} cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("joined", [True, False])

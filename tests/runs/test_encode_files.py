@@ -10,6 +10,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from jvsc.data.rows import open_rows
 from jvsc.errors import UserError
 from jvsc.evaluation.inference import inference_key
 from jvsc.main import EXIT_USER_ERROR, run
+from jvsc.model.solver_coded import SolverCoded
 from jvsc.runs import encode_files
 from jvsc.runs.encode_files import decode_file, encode_file
 from jvsc.runs.factories import build_dataset, build_model
@@ -407,6 +409,18 @@ def test_codes_that_do_not_fit_are_refused(exported, tmp_path):
 def test_a_loaded_model_refuses_what_the_command_does(rows, message, exported, without_type_checks):
     with pytest.raises(UserError, match=message):
         load(exported).encode(rows)
+
+
+def test_a_loaded_models_probabilities_are_its_posteriors(exported, data):
+    trained = load(exported)
+    found = trained.predict_support_proba(data[:50])
+    normalised = jnp.asarray(trained.normalisation.apply(data[:50]))
+    heads, _ = trained.model.heads(trained.parameters, trained.statistics, normalised)
+    expected = trained.model.posterior.support_probability(heads)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    trained.__dict__["model"] = SolverCoded(trained.model.generator, lambda *_: None, 1.0)
+    with pytest.raises(UserError, match="has no posterior, so no probabilities"):
+        trained.predict_support_proba(data[:50])
 
 
 def test_a_loaded_model_decodes_lists_and_sparse_codes(exported, data, without_type_checks):

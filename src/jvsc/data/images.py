@@ -51,7 +51,7 @@ def load_images(
         decoded where all are needed, or a cache that cannot be written.
     """
     if not os.fspath(path):
-        raise UserError("path is empty; give a folder of images")
+        raise UserError("the path is empty; give a folder of images", "path")
     _check_numbers(image_size=image_size, num_train=num_train, num_validation=num_validation)
     source = user_path(path, "path")
     files = data_files(source, IMAGE_SUFFIXES, "path")

@@ -70,6 +70,8 @@ def what_lies(folder: Path) -> str:
     """What a folder holds instead of the expected files, as the end of a message."""
     try:
         names = in_natural_order(path.name for path in folder.iterdir())
+    except NotADirectoryError:
+        return "; it is a file"
     except OSError:
         return "; there is no such folder"
     if not names:

@@ -1,5 +1,6 @@
 """The command line: flags in, validated settings out."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,12 +190,14 @@ def _without_none(arguments: Sequence[str]) -> tuple[list[str], set[str]]:
     last = {name: value for name, _, value in pairs}
     fields = {name: tuple(name.removeprefix("config.").split(".")) for name in last}
     optional = {name for name in fields if allowed_at(Config, fields[name]).endswith(OR_NONE)}
-    rest = [
-        argument
-        for argument in arguments
-        if (name := argument.lstrip("-").partition("=")[0]) not in optional
-        or "None" not in (last[name], argument.partition("=")[2])
-    ]
+    rest = []
+    for argument in arguments:
+        name, _, value = argument.lstrip("-").partition("=")
+        if name in optional and "None" in (last[name], value):
+            continue
+        if name.startswith("config.") and value != last[name]:
+            continue  # the flag library takes each flag once
+        rest.append(argument)
     return rest, {".".join(fields[name]) for name in optional if last[name] == "None"}
 
 
@@ -235,13 +238,23 @@ def _check_arguments(arguments: Sequence[str]) -> None:
             raise UserError(f"--config={value}: there is no such file; jvsc brings {names}")
 
 
+# What the flag library says of a number, and what is to be given.
+_PLAIN_WORDS = {
+    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number; give one",
+    r"could not convert string to float: (.*)": r"\1 is no number; give one",
+}
+
+
 def _reason(error: BaseException) -> str:
     """The user's mistake that an error grew from, or the error's own words, in one line."""
     mistake, cause = error, error
     while cause := cause.__cause__ or cause.__context__:
         if isinstance(cause, UserError):
             mistake = cause
-    return " ".join(str(mistake).split())
+    words = " ".join(str(mistake).split())
+    for theirs, ours in _PLAIN_WORDS.items():
+        words = re.sub(theirs, ours, words)
+    return words
 
 
 def _evaluated_config(workdir: Path, overrides: dict[str, Any]) -> Config:

@@ -22,11 +22,13 @@ from jvsc.data import Dataset
 from jvsc.data.atomic import new_folder, replacing
 from jvsc.data.normalisation import Normalisation
 from jvsc.data.paths import user_path
+from jvsc.data.pixels import as_float
 from jvsc.errors import UserError
 from jvsc.evaluation.inference import in_chunks, inference_key, make_infer_chunk
 from jvsc.model.model import Model
 from jvsc.model.networks import ARCHITECTURES
 from jvsc.model.parameters import Parameters, Statistics
+from jvsc.model.variational import Variational
 from jvsc.runs.config import Config
 from jvsc.runs.divergence import read_divergences
 from jvsc.runs.factories import build_dataset, build_model
@@ -106,10 +108,7 @@ class TrainedModel:
         Raises:
           UserError: if the data are not D wide, none, or not finite real numbers.
         """
-        data = _finite_rows(data, "data", self.num_features, "numbers")
-        if self.normalisation is not None:
-            data = self.normalisation.apply(data)
-        return self.encode_normalised(data, first)
+        return self.encode_normalised(self._normalised(data), first)
 
     def encode_normalised(
         self, data: Shaped[np.ndarray, "N D"], first: int = 0
@@ -117,6 +116,24 @@ class TrainedModel:
         """`encode` of data as the model takes them."""
         chunk = self.config.eval.chunk
         return in_chunks(self._encode_chunk, data, chunk, first, filled_to=chunk)[0]
+
+    def predict_support_proba(self, data: Shaped[np.ndarray, "N *D"]) -> Float[np.ndarray, "N K"]:
+        """Probability that each latent is not zero under its posterior (eq. 3), in closed form.
+
+        Args:
+          data: as for `encode`.
+
+        Raises:
+          UserError: for a method without posterior, or as `encode`.
+        """
+        if not isinstance(self.model, Variational):
+            raise UserError(f"method={self.config.method} has no posterior, so no probabilities")
+        chunk = self.config.eval.chunk
+        return in_chunks(self._probability_chunk, self._normalised(data), chunk, filled_to=chunk)[0]
+
+    def _normalised(self, data: Any) -> Shaped[np.ndarray, "N D"]:
+        rows = _finite_rows(data, "data", self.num_features, "numbers")
+        return rows if self.normalisation is None else self.normalisation.apply(rows)
 
     def decode(
         self, codes: Float[np.ndarray, "N K"] | scipy.sparse.sparray
@@ -147,6 +164,19 @@ class TrainedModel:
         infer = build_infer_chunk(self.config, self.model)
         infer = infer or jax.jit(make_infer_chunk(self.model))
         return lambda rows, first: infer(self.parameters, self.statistics, rows, key, first)[:1]
+
+    @cached_property
+    def _probability_chunk(self):
+        model = self.model
+        assert isinstance(model, Variational)
+        heads = jax.jit(model.heads)
+
+        def probability(rows: Shaped[Array, "B D"], first: int) -> tuple[Float[Array, "B K"]]:
+            del first
+            inferred, _ = heads(self.parameters, self.statistics, as_float(rows))
+            return (model.posterior.support_probability(inferred),)
+
+        return probability
 
     @cached_property
     def _decode_chunk(self):

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import pydantic
 
 from jvsc.data.atomic import write_atomically
+from jvsc.data.paths import what_lies
 from jvsc.errors import UserError
 from jvsc.runs.config import Config, differences, make_config
 from jvsc.runs.stored import UnreadableError, stored_json
@@ -99,7 +100,13 @@ def read_config(workdir: Path) -> Config:
     except (UnreadableError, RecursionError) as error:
         reason = str(error) if isinstance(error, UnreadableError) else "nested too deeply"
         raise UserError(f"{file} is not readable ({reason}); restore it or start anew") from None
-    raise UserError(f"{workdir} holds no run (no {CONFIG_FILE}); train one first", "workdir")
+    if (workdir / "checkpoints").is_dir():
+        raise UserError(
+            f"{workdir} holds a training by jvsc.train, which only its own call goes on with",
+            "workdir",
+        )
+    there = what_lies(workdir)
+    raise UserError(f"{workdir} holds no run (no {CONFIG_FILE}){there}; train one first", "workdir")
 
 
 def _lock_file(workdir: Path, argument: str) -> TextIO:
