@@ -19,7 +19,7 @@ from jvsc.sparse_coder.coding import check_sizes, components_of
 from jvsc.sparse_coder.fitting import FitState, Watch, settling_passes, shown_passes
 from jvsc.sparse_coder.learning import GIVEN, LearningCoder
 from jvsc.sparse_coder.settings import ONLINE, SPARSITY, EncoderName, make_plan
-from jvsc.sparse_coder.sizes import batch_of, passes_of, sized
+from jvsc.sparse_coder.sizes import batch_of, passes_of, sized, warn_of_share
 from jvsc.sparse_coder.standardised_rows import (
     StandardisedRows,
     moments,
@@ -218,6 +218,8 @@ class SparseCoder(LearningCoder):
         steps = len(rows) // batch
         passes = passes_of(settings, steps)
         plan = make_plan(settings, data.shape[1], batch, steps, passes)
+        if given is None:
+            warn_of_share(settings, data.shape[1])
         plan = plan._replace(keeps_dictionary=given is not None)
         coder = make_coder(plan, data.shape[1])
         state = self._begun(coder, given, initial)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jvsc.errors import UserError
+from jvsc.model.methods import METHODS, VariationalMethod
 from jvsc.sparse_coder.settings import DEFAULT_STEPS, ONLINE, CoderSettings
 
 # Atoms where nothing is said: so many, or so many for each feature if those are fewer.
@@ -51,14 +52,22 @@ def sized(
         count = len(initial)
     else:
         count = min(MOST_COMPONENTS, COMPONENTS_A_FEATURE * num_features)
-    active = (settings.sparsity or 0) * count
-    if given is None and settings.alpha is None and active > num_features:
+    return settings.model_copy(update={"n_components": count})
+
+
+def warn_of_share(settings: CoderSettings, num_features: int) -> None:
+    """Warns where more non-zeros are wanted than a datum has features."""
+    method, share = METHODS[settings.method], settings.sparsity
+    is_dense = isinstance(method, VariationalMethod) and not method.has_sparsity
+    if is_dense or share is None or settings.alpha is not None:
+        return
+    active = share * settings.n_components
+    if active > num_features:
         warnings.warn(
-            f"sparsity={settings.sparsity} of {count} components is {active:.0f} non-zeros of a "
+            f"sparsity={share} of {settings.n_components} components is {active:.0f} non-zeros of a "
             f"datum, which has {num_features} features; give a lower sparsity or fewer components",
             stacklevel=3,
         )
-    return settings.model_copy(update={"n_components": count})
 
 
 def batch_of(settings: CoderSettings, num_data: int, in_parts: bool = False) -> int:
