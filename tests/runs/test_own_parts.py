@@ -154,7 +154,7 @@ def test_a_workdir_goes_on_to_the_numbers_of_a_training_without_a_break(tmp_path
         ({"data": matrix()[1:]}, r"whose data is \[\d+, 16\], not"),
         ({"key": jax.random.key(5)}, r"whose key is \[0, 0\], not \[0, 5\]"),
         ({"model": own_model(kl_weight=0.5)}, "whose kl_weight is 0.0001, not 0.5"),
-        ({"num_epochs": 3}, "whose num_epochs is 2, not 3"),
+        ({"num_epochs": 1}, "holds 2 epochs, but num_epochs is 1"),
     ],
 )
 def test_a_workdir_of_another_call_is_refused_and_kept(change, message, tmp_path):
@@ -165,14 +165,12 @@ def test_a_workdir_of_another_call_is_refused_and_kept(change, message, tmp_path
     assert_trees_equal(jvsc.train(**call, workdir=tmp_path).parameters, first.parameters)
 
 
-def test_an_optimizer_of_ones_own_goes_on_to_more_epochs_not_to_fewer(tmp_path):
+def test_a_call_with_more_epochs_goes_on(tmp_path):
     call = {"optimizer": optax.adam(1e-3), "batch_size": 20, "workdir": tmp_path}
     whole = jvsc.train(own_model(), matrix(), **(call | {"workdir": None}), num_epochs=3)
     jvsc.train(own_model(), matrix(), **call, num_epochs=2)
     more = jvsc.train(own_model(), matrix(), **call, num_epochs=3)
     assert_trees_equal(more.parameters, whole.parameters)
-    with pytest.raises(UserError, match="holds 3 epochs, but num_epochs is 1"):
-        jvsc.train(own_model(), matrix(), **call, num_epochs=1)
 
 
 def test_a_matrix_too_large_for_the_device_is_streamed_to_the_same_numbers(monkeypatch, tmp_path):

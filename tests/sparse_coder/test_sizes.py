@@ -47,7 +47,7 @@ def test_the_usual_fit_of_few_features_is_sparse_sure_and_explains():
 def test_more_non_zeros_than_features_are_warned_of_and_not_pursued(seed):
     data = mixtures()
     coder = SparseCoder(256, sparsity=0.1, random_state=seed)
-    with pytest.warns(UserWarning, match="26 non-zeros of a datum, which has 16 features"):
+    with pytest.warns(UserWarning, match="26 non-zeros of a datum with 16 features"):
         coder.fit(data)
     # Without a limit to what the noise may fall to, all probabilities went to 1/2.
     assert coder.score(data) > 0.95

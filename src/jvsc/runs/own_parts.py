@@ -120,8 +120,8 @@ def train(
       key: of the start, the order of the data and the draws; `jax.random.key(0)` by default.
       callback: called after every epoch; a true answer ends the training there.
       workdir: where a checkpoint is kept after every epoch. The same call goes on from the newest
-        one, to the numbers that it would have given uninterrupted; with an optimizer of one's own
-        also to more epochs.
+        one, to the numbers that it would have given uninterrupted; one with more epochs goes on at
+        the rate that its own optimizer has there.
 
     Returns:
       The model with its parameters and statistics, and the metrics of all epochs.
@@ -137,8 +137,8 @@ def train(
     num_epochs, batch_size, num_steps = _counts(num_epochs, batch_size, len(dataset.train))
     if isinstance(model, Variational):
         check_parts(model, num_features, batch_size)
-    planned = num_epochs if optimizer is None else None
-    optimizer = optimizer or optax.adam(one_cycle(LEARNING_RATE, num_epochs * num_steps))
+    if optimizer is None:
+        optimizer = optax.adam(one_cycle(LEARNING_RATE, num_epochs * num_steps))
     check_step(model, optimizer, batch_size, num_features)
     key = jax.random.key(0) if key is None else key
     state, feed = _start(model, dataset, optimizer, batch_size, key)
@@ -149,7 +149,7 @@ def train(
         if workdir is not None:
             folder = user_path(workdir, "workdir")
             checkpoints = _open(stack, folder)
-            call = call_record(model, dataset, batch_size, key, planned)
+            call = call_record(model, dataset, batch_size, key)
             restored = checkpoints.restore_newest(state, print)
             if restored is not None:
                 stored = restored.position.get("call", {})

@@ -19,7 +19,6 @@ def call_record(
     dataset: Dataset,
     batch_size: int,
     key: Key[Array, ""],
-    num_epochs: int | None,
 ) -> dict[str, Any]:
     """What a training is known again by, as JSON holds it.
 
@@ -30,13 +29,12 @@ def call_record(
       dataset: what by; of data that are in memory every number counts.
       batch_size: B.
       key: of the training.
-      num_epochs: that the learning rate is planned for; None where the optimizer was given.
     """
     record: dict[str, Any] = {"model": type(model).__name__}
     if is_dataclass(model):
         values = {field.name: getattr(model, field.name) for field in fields(model)}
         record |= {name: _described(value) for name, value in values.items()}
-    record |= {"batch_size": batch_size, "num_epochs": num_epochs}
+    record["batch_size"] = batch_size
     record["data"] = str(list(dataset.train.shape))
     if type(dataset.train) is np.ndarray:
         contents = np.ascontiguousarray(dataset.train)

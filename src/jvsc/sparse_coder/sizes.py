@@ -64,8 +64,8 @@ def warn_of_share(settings: CoderSettings, num_features: int) -> None:
     active = share * settings.n_components
     if active > num_features:
         warnings.warn(
-            f"sparsity={share} of {settings.n_components} components is {active:.0f} non-zeros of a "
-            f"datum, which has {num_features} features; give a lower sparsity or fewer components",
+            f"sparsity={share} of {settings.n_components} components is {active:.0f} non-zeros of "
+            f"a datum with {num_features} features; give a lower sparsity or fewer components",
             stacklevel=3,
         )
 
