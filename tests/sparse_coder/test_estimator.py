@@ -101,10 +101,15 @@ def test_a_scale_of_the_data_is_undone():
 
 
 @pytest.mark.slow
-def test_refining_explains_more_at_the_same_share():
-    plain = SparseCoder(**SMALL, max_iter=10).fit(DIGITS)
-    refined = SparseCoder(**SMALL, max_iter=10, refine_steps=10).fit(DIGITS)
-    assert refined.score(DIGITS) > plain.score(DIGITS) + 0.002
+@pytest.mark.parametrize(
+    ("method", "gain"), [("thresholded_laplacian", 0.05), ("inferred_threshold", 0.002)]
+)
+def test_refining_explains_more_at_the_same_share(method, gain):
+    """At least so much: the paper's codes are drawn, those of the inferred threshold are not."""
+    given = SMALL | {"max_iter": 10, "method": method}
+    plain = SparseCoder(**given).fit(DIGITS)
+    refined = SparseCoder(**given, refine_steps=10).fit(DIGITS)
+    assert refined.score(DIGITS) > plain.score(DIGITS) + gain
     assert np.mean(refined.transform(DIGITS) != 0) == pytest.approx(0.1, abs=0.01)
 
 
