@@ -132,7 +132,7 @@ class TrainedModel:
         return in_chunks(self._probability_chunk, self._normalised(data), chunk, filled_to=chunk)[0]
 
     def _normalised(self, data: Any) -> Shaped[np.ndarray, "N D"]:
-        rows = _finite_rows(data, "data", self.num_features, "numbers")
+        rows = _finite_rows(data, "data", self.num_features, "numbers", flattens=True)
         return rows if self.normalisation is None else self.normalisation.apply(rows)
 
     def decode(
@@ -236,14 +236,17 @@ class TrainedModel:
         return bytes(exported.serialize())
 
 
-def _finite_rows(values: Any, name: str, width: int, what: str) -> Shaped[np.ndarray, "N W"]:
-    """Rows of so many numbers, which all axes but the first may make together.
+def _finite_rows(
+    values: Any, name: str, width: int, what: str, flattens: bool = False
+) -> Shaped[np.ndarray, "N W"]:
+    """Rows of so many numbers, which with `flattens` all axes but the first make together.
 
     Raises:
       UserError: if there are none, of another width, or of something else than finite numbers.
     """
     rows = np.asarray(as_real(values, name))
-    if rows.ndim < 2 or not len(rows) or math.prod(rows.shape[1:]) != width:
+    fits = rows.ndim == 2 or (flattens and rows.ndim > 2)
+    if not fits or not len(rows) or math.prod(rows.shape[1:]) != width:
         raise UserError(
             f"{name} of shape {rows.shape}; this model takes one or more rows of {width} {what}"
         )
