@@ -190,15 +190,15 @@ def _without_none(arguments: Sequence[str]) -> tuple[list[str], set[str]]:
     last = {name: value for name, _, value in pairs}
     fields = {name: tuple(name.removeprefix("config.").split(".")) for name in last}
     optional = {name for name in fields if allowed_at(Config, fields[name]).endswith(OR_NONE)}
-    rest = []
-    for argument in arguments:
-        name, _, value = argument.lstrip("-").partition("=")
+    rest: dict[Any, str] = {}
+    for place, argument in enumerate(arguments):
+        name, given, value = argument.lstrip("-").partition("=")
         if name in optional and "None" in (last[name], value):
             continue
-        if name.startswith("config.") and value != last[name]:
-            continue  # the flag library takes each flag once
-        rest.append(argument)
-    return rest, {".".join(fields[name]) for name in optional if last[name] == "None"}
+        # The flag library takes each flag once.
+        rest[name if given and name.startswith("config.") else place] = argument
+    unset = {".".join(fields[name]) for name in optional if last[name] == "None"}
+    return list(rest.values()), unset
 
 
 def _config_first(arguments: Sequence[str]) -> list[str]:
