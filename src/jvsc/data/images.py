@@ -51,10 +51,10 @@ def load_images(
         decoded where all are needed, or a cache that cannot be written.
     """
     if not os.fspath(path):
-        raise UserError("the path is empty; give a folder of images", "path")
+        raise UserError("the path is empty; give a folder of images", "data.path")
     _check_numbers(image_size=image_size, num_train=num_train, num_validation=num_validation)
-    source = user_path(path, "path")
-    files = data_files(source, IMAGE_SUFFIXES, "path")
+    source = user_path(path, "data.path")
+    files = data_files(source, IMAGE_SUFFIXES, "data.path")
     if num_validation is None:
         num_validation = max(1, len(files) // 10)
     if num_train is None:

@@ -209,8 +209,7 @@ def open_rows(
 ) -> tuple[Rows, list[Path]]:
     """Opens the arrays of a file, or of every file of a folder in natural order, as rows.
 
-    A .npz is read
-    whole, and a .npy in Fortran's order; of others the rows that are asked for.
+    A .npz is read whole, and a .npy in Fortran's order; of others the rows that are asked for.
 
     Args:
       path: a .npy, .npz or .safetensors file, or a folder of such.

@@ -2,7 +2,6 @@
 
 from jvsc import data as sources
 from jvsc.data import Dataset
-from jvsc.errors import UserError
 from jvsc.runs.config import Config
 
 # The settings that each source reads beside the path and the two numbers of data.
@@ -21,10 +20,4 @@ def build_dataset(config: Config) -> Dataset:
     data = config.data
     load = getattr(sources, f"load_{data.name}")
     options = {name: getattr(data, name) for name in OPTIONS[data.name]}
-    counts = {"num_train": data.num_train, "num_validation": data.num_validation}
-    try:
-        return load(data.path, **counts, **options)
-    except UserError as error:
-        # What is the function's argument is a setting here.
-        argument = "data.path" if error.argument == "path" else error.argument
-        raise UserError(str(error), argument) from None
+    return load(data.path, num_train=data.num_train, num_validation=data.num_validation, **options)
