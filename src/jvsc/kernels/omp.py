@@ -7,6 +7,14 @@ from jvsc.kernels.compiled import compiled, compiled_in_parallel
 
 
 @compiled
+def _squared_norm(row):
+    total = 0 * row[0]
+    for d in range(row.size):
+        total += row[d] * row[d]
+    return total
+
+
+@compiled
 def _values_of(factor, sizes, count, values):
     """Values of the chosen atoms, from the sizes along those made orthogonal."""
     for a in range(count - 1, -1, -1):
@@ -24,10 +32,7 @@ def _energy_left(datum, atoms, chosen, values, count, residual):
         value, atom = values[a], atoms[chosen[a]]
         for d in range(datum.size):
             residual[d] -= value * atom[d]
-    energy = 0 * datum[0]
-    for d in range(datum.size):
-        energy += residual[d] * residual[d]
-    return energy
+    return _squared_norm(residual)
 
 
 @compiled
@@ -110,9 +115,7 @@ def pursue_all(data, atoms, gram, most, tolerance, dependent, least, chunk, code
             np.empty(data.shape[1], kind),
         )
         for n in range(first, last):
-            energy = 0 * least
-            for d in range(data.shape[1]):
-                energy += data[n, d] * data[n, d]
+            energy = _squared_norm(data[n])
             _pursue(
                 data[n],
                 atoms,

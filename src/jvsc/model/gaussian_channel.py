@@ -112,6 +112,12 @@ def _in_units(
     return jnp.sign(observed) * deviation * mean, variance
 
 
+def _far_out(size: Array, ratio: Array) -> tuple[Array, Array, Array]:
+    """Whether m has its simple form; r^2 + 5 in it, and 1 / (r^2 + 5 - u^2)."""
+    width = ratio**2 + FAR_CURVATURE
+    return ratio - size > FAR, width, 1 / (width - size**2)
+
+
 def _posterior(size: Array, ratio: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
     """What `_evidence_and_moments` gives, and w and g, which its derivatives need."""
     same, twice = size - ratio, 2 * ratio
@@ -125,8 +131,7 @@ def _posterior(size: Array, ratio: Array) -> tuple[Array, Array, Array, Array, A
     inverse = 1 / (mass_same + mass_other)
     spike = 2 * inverse / (SQRT_2PI * ratio)
     wrong, hazard = mass_other * inverse, density * inverse * (1 / SQRT_2PI)
-    far = same < -FAR
-    rest = 1 / (ratio**2 + FAR_CURVATURE - size**2)
+    far, _, rest = _far_out(size, ratio)
     mean = jnp.where(far, 2 * size * rest, same + twice * wrong)
     variance = 1 + twice * (twice * wrong * (1 - wrong) - hazard)
     variance = jnp.where(far, 2 * rest * (1 + 2 * size**2 * rest), variance)
@@ -159,9 +164,7 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]):
     variance_by_size = skewed * wrong_by_size + 2 * ratio * hazard * mean
     variance_by_ratio = 8 * ratio * wrong * (1 - wrong) + skewed * wrong_by_ratio
     variance_by_ratio -= 2 * hazard * (1 + ratio * mean_size)
-    far = ratio - size > FAR
-    width = ratio**2 + FAR_CURVATURE
-    rest = 1 / (width - size**2)
+    far, width, rest = _far_out(size, ratio)
     mean_by_ratio = jnp.where(far, -4 * size * ratio * rest**2, mean_by_ratio)
     by_size = 4 * size * (3 * width + size**2) * rest**3
     variance_by_size = jnp.where(far, by_size, variance_by_size)

@@ -19,10 +19,11 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from jvsc.errors import UserError
 from jvsc.runs.orbax_messages import hush_orbax
 from jvsc.runs.processes import is_first_process, wait_for_all
+from jvsc.runs.workdir import CHECKPOINTS
 from jvsc.training.patience import Patience
 from jvsc.training.state import TrainState
 
-CHECKPOINTS, UNFINISHED = "checkpoints", "unfinished_epoch"
+UNFINISHED = "unfinished_epoch"
 
 
 class Restored(NamedTuple):

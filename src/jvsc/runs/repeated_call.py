@@ -15,14 +15,12 @@ from jvsc.model.model import Model
 
 
 def call_record(
-    model: Model,
-    dataset: Dataset,
-    batch_size: int,
-    key: Key[Array, ""],
+    model: Model, dataset: Dataset, batch_size: int, key: Key[Array, ""]
 ) -> dict[str, Any]:
     """What a training is known again by, as JSON holds it.
 
-    Functions are not compared: of model and optimizer only numbers, names and families are.
+    Functions are not compared: of a model its numbers, names and families are, and the optimizer,
+    which is made of functions, is not.
 
     Args:
       model: what is trained.
@@ -67,7 +65,7 @@ def check_repeated(
       UserError: saying what differs.
     """
     remedy = "repeat that call, or give another workdir"
-    for name in stored and {**stored, **given}:
+    for name in {**stored, **given} if stored else ():
         before, now = stored.get(name, "nothing"), given.get(name, "nothing")
         if before != now:
             raise UserError(

@@ -19,6 +19,7 @@ from jvsc.runs.config import Config, differences, make_config
 from jvsc.runs.stored import UnreadableError, stored_json
 
 CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
 _SETTINGS = pydantic.TypeAdapter(dict[str, Any])
 # What may change without being another run: evaluation, drawing, and who computes what.
@@ -100,7 +101,7 @@ def read_config(workdir: Path) -> Config:
     except (UnreadableError, RecursionError) as error:
         reason = str(error) if isinstance(error, UnreadableError) else "nested too deeply"
         raise UserError(f"{file} is not readable ({reason}); restore it or start anew") from None
-    if (workdir / "checkpoints").is_dir():
+    if (workdir / CHECKPOINTS).is_dir():
         raise UserError(
             f"{workdir} holds a training by jvsc.train, which only its own call goes on with",
             "workdir",

@@ -17,7 +17,7 @@ from jvsc.sparse_coder.base import MatrixLike, as_known_type
 from jvsc.sparse_coder.coder import make_coder, unpacked
 from jvsc.sparse_coder.coding import check_sizes, components_of
 from jvsc.sparse_coder.fitting import FitState, Watch, settling_passes, shown_passes
-from jvsc.sparse_coder.learning import GIVEN, LearningCoder
+from jvsc.sparse_coder.learning import LearningCoder
 from jvsc.sparse_coder.settings import ONLINE, SPARSITY, EncoderName, make_plan
 from jvsc.sparse_coder.sizes import batch_of, passes_of, sized, warn_of_share
 from jvsc.sparse_coder.standardised_rows import (
@@ -30,9 +30,8 @@ from jvsc.sparse_coder.standardised_rows import (
 
 
 def has_posterior(estimator: "SparseCoder") -> bool:
-    """Whether the method, after a fit its, has a posterior; if not an AttributeError is raised."""
-    plan = getattr(estimator, "_plan", None)
-    method = estimator.method if plan is None else plan.config.method
+    """Whether the method, of a fitted estimator its fit's, has a posterior; else AttributeError."""
+    method = estimator._plan.config.method if hasattr(estimator, "_plan") else estimator.method
     if not isinstance(METHODS.get(method), VariationalMethod):
         raise AttributeError(f"method={method!r} has no posterior, so no probabilities")
     return True
@@ -206,7 +205,8 @@ class SparseCoder(LearningCoder):
             order = weighted_order(weights)
         self._moments, self._seed = None, self._drawn_seed()
         found = moments(data, weights=weights)
-        given, initial = (self._given_atoms(name, data.shape[1]) for name in GIVEN)
+        given = self._given_atoms("dictionary", data.shape[1])
+        initial = self._given_atoms("dict_init", data.shape[1])
         settings = sized(settings, self.n_components, data.shape[1], given, initial)
         if given is not None:
             found = found.uncentred()

@@ -27,8 +27,6 @@ from jvsc.sparse_coder.settings import Plan
 from jvsc.sparse_coder.standardised_rows import Data, Moments, StandardisedRows, moments
 from jvsc.training.state import TrainState
 
-# Parameters that are atoms.
-GIVEN = ("dictionary", "dict_init")
 # A share of the rows so far, whose units what they taught does not keep to.
 FEW = 0.1
 
