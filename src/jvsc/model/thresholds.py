@@ -15,6 +15,7 @@ from numpy.polynomial.legendre import leggauss
 from scipy.special import ndtr, ndtri
 
 from jvsc.errors import UserError
+from jvsc.kernels.gamma_divergence import gamma_kl
 from jvsc.kernels.gamma_sampler import TINY, sample_standard_gamma
 from jvsc.model.thresholding import Heads
 
@@ -223,8 +224,8 @@ class GammaThreshold(Threshold):
 
     def kl(self, heads: Heads) -> Float[Array, "*B K"]:
         """KL to the prior in nats, times its weight."""
-        posterior = _gamma_distribution(*_gamma_parameters(heads))
-        return self.kl_weight * jnp.asarray(posterior.kl_divergence(self._prior_distribution()))
+        prior_rate = self.concentration / self.mean
+        return self.kl_weight * gamma_kl(*_gamma_parameters(heads), self.concentration, prior_rate)
 
     def log_ratio(self, threshold: Float[Array, " K"], heads: Heads) -> Float[Array, " K"]:
         """Log p - log q of a threshold drawn, not weighted."""
