@@ -7,7 +7,7 @@ thresholded_gaussian_gamma, thresholded_laplacian (default), thresholded_laplaci
 inferred_threshold, which goes past them; or lasso, a solver's codes and an online dictionary.
 `METHOD,demo` is a short training that ends within four minutes on two cores; `METHOD,cpu` are the
 settings of `python -m jvsc.reproduce --scale=cpu`; `best` stands for the Thresholded Laplacian with
-the settings that came nearest to FISTA on objective (10) (docs/RESULTS.md).
+the settings that came nearest to FISTA on objective (10) (docs/BEYOND.md).
 """
 
 from ml_collections import ConfigDict
