@@ -1,7 +1,8 @@
-"""Divergence between Gamma distributions, with a gradient that takes a few products and sums.
+"""Divergence between Gamma distributions that keeps its digits, with a cheap gradient.
 
-Distrax has the same value; JAX differentiates its digamma function by a general zeta function,
-which takes most of the gradient's time (see docs/DESIGN.md for the measured ratio).
+Distrax subtracts numbers as large as the concentration: in float32 7% of the gradient is lost at
+1e5. And JAX differentiates the digamma function by a general zeta function, which takes most of
+the gradient's time (see docs/DESIGN.md for the measured ratio).
 """
 
 import jax
@@ -10,8 +11,9 @@ from jax.scipy.special import digamma, gammaln
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-# Trigamma's asymptotic series, from so much on, is exact to float32.
-ASYMPTOTIC_FROM = 6
+# Asymptotic series are exact to float32 from so much on.
+LARGE = 6
+LOG_2_PI = 1.8378770664093453
 
 
 def gamma_kl(
@@ -20,9 +22,7 @@ def gamma_kl(
     prior_concentration: ArrayLike,
     prior_rate: ArrayLike,
 ) -> Float[Array, "*B"]:
-    """KL(Gamma(concentration, rate) || Gamma(prior_concentration, prior_rate)) (eq. 5, appendix B).
-
-    It loses digits to cancellation where a concentration passes 1e3.
+    """KL(Gamma(concentration, rate) || Gamma(prior_concentration, prior_rate)) (appendix B).
 
     Args:
       concentration: positive, any shape.
@@ -34,11 +34,11 @@ def gamma_kl(
       The divergence of each, in nats.
     """
     return (
-        (concentration - prior_concentration) * _digamma(concentration)
-        - gammaln(concentration)
+        _excess(concentration)
+        - prior_concentration * _digamma(concentration)
         + gammaln(prior_concentration)
         + prior_concentration * (jnp.log(rate) - jnp.log(prior_rate))
-        + concentration * (prior_rate / rate - 1)
+        + concentration * prior_rate / rate
     )
 
 
@@ -50,10 +50,43 @@ def _digamma(a: Float[Array, "*B"]) -> Float[Array, "*B"]:
 _digamma.defjvps(lambda tangent, value, a: tangent * trigamma(a))
 
 
+@jax.custom_jvp
+def _excess(a: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """Digamma(a) a - log Gamma(a) - a (Abramowitz & Stegun 1964, 6.1.41 and 6.3.18)."""
+    inverse, square = _inverse_and_square(a)
+    series = inverse * (1 / 6 - square * (1 / 90 - square / 210))
+    large = 0.5 * (jnp.log(a) - LOG_2_PI - 1) - series
+    return jnp.where(a < LARGE, a * digamma(a) - gammaln(a) - a, large)
+
+
+@_excess.defjvp
+def _excess_jvp(primals, tangents):
+    (a,) = primals
+    inverse, square = _inverse_and_square(a)
+    large = inverse * (0.5 + inverse * _trigamma_series(square))
+    return _excess(a), jnp.where(a < LARGE, a * trigamma(a) - 1, large) * tangents[0]
+
+
 def trigamma(a: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """The second derivative of log Gamma at a > 0 (Abramowitz & Stegun 1964, 6.4.6 and 6.4.12)."""
-    recurrence = sum(1 / (a + i) ** 2 for i in range(ASYMPTOTIC_FROM))
-    inverse = 1 / (a + ASYMPTOTIC_FROM)
-    square = inverse**2
-    series = 1 / 6 - square * (1 / 30 - square * (1 / 42 - square / 30))
-    return recurrence + inverse + square / 2 + inverse * square * series
+    """The second derivative of log Gamma at a > 0 (Abramowitz & Stegun 1964, 6.4.6 and 6.4.12).
+
+    Args:
+      a: positive, any shape.
+
+    Returns:
+      Its values, exact to float32.
+    """
+    recurrence = sum(1 / (a + i) ** 2 for i in range(LARGE))
+    inverse, square = 1 / (a + LARGE), 1 / (a + LARGE) ** 2
+    return recurrence + inverse + square / 2 + inverse * square * _trigamma_series(square)
+
+
+def _trigamma_series(square: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """a^3 (trigamma(a) - 1/a - 1/(2 a^2)) for large a, of 1 / a^2."""
+    return 1 / 6 - square * (1 / 30 - square * (1 / 42 - square / 30))
+
+
+def _inverse_and_square(a: Float[Array, "*B"]) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
+    """1 / a and 1 / a^2 of a >= `LARGE`; of `LARGE` where `a` is less, for which others hold."""
+    inverse = 1 / jnp.maximum(a, LARGE)
+    return inverse, inverse**2

@@ -187,7 +187,7 @@ class GammaThreshold(Threshold):
     """A threshold inferred per latent and datum, with a Gamma prior (appendix B).
 
     Concentration and rate are exp of the heads `log_concentration` and `log_rate`, clipped to
-    [1e-6, 1e6]. The divergence loses digits to cancellation where a concentration passes 1e3.
+    [1e-6, 1e6].
 
     Attributes:
       mean: the prior's mean lambda0, in the units of the codes.

@@ -21,7 +21,7 @@ from jvsc.runs.workdir import CONFIG_FILE, FREE_SECTIONS, read_config
 # what each draw adds. Measured on two cores with JAX 0.10; a GPU is many times faster.
 STEP_SECONDS = {
     ("patches", "solver"): (0.006, 0.0),
-    ("patches", "gamma"): (0.006, 4e-4),
+    ("patches", "gamma"): (0.006, 2e-4),
     ("patches", "other"): (0.0044, 6e-5),
     ("images", "solver"): (0.02, 0.0),
     ("images", "gamma"): (7e-4, 1.6e-4),
