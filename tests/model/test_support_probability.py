@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jvsc.model.methods import METHODS, build_posterior
 from jvsc.model.posteriors import Annealing
@@ -43,14 +44,38 @@ def test_a_posterior_without_threshold_is_never_zero(method):
     np.testing.assert_array_equal(posterior.support_probability(heads), np.ones(K))
 
 
-def test_a_gamma_threshold_under_laplacian_noise_has_its_own_closed_form():
-    """E exp(-t / b) for t ~ Gamma(c, r) is (r b / (1 + r b))^c."""
+CONCENTRATIONS = np.geomspace(0.05, 2e5, 40)
+MEAN_THRESHOLD = 0.25
+
+
+def gamma_heads(log_scale: dict[str, float]) -> dict[str, jax.Array]:
+    """Thresholds of a mean of 0.25 and every concentration."""
+    heads = log_scale | {
+        "log_concentration": np.log(CONCENTRATIONS),
+        "log_rate": np.log(CONCENTRATIONS / MEAN_THRESHOLD),
+        "loc": 0.3,
+    }
+    return {name: jnp.broadcast_to(jnp.float32(value), (40,)) for name, value in heads.items()}
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.1, 0.5])
+def test_a_gamma_threshold_under_laplacian_noise_has_its_own_closed_form(scale):
+    """E exp(-t / b) for t ~ Gamma(c, r) is (1 + 1 / (r b))^-c."""
     posterior = build_posterior("thresholded_laplacian_gamma")
-    heads = heads_of(posterior)
-    concentration, rate = jnp.exp(heads["log_concentration"]), jnp.exp(heads["log_rate"])
-    scaled = rate * jnp.exp(heads["log_scale"])
-    expected = (scaled / (1 + scaled)) ** concentration
-    np.testing.assert_allclose(posterior.support_probability(heads), expected, rtol=1e-4)
+    found = posterior.support_probability(gamma_heads({"log_scale": np.log(scale)}))
+    ratio = MEAN_THRESHOLD / (CONCENTRATIONS * scale)
+    np.testing.assert_allclose(found, np.exp(-CONCENTRATIONS * np.log1p(ratio)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.5])
+def test_a_gamma_threshold_under_gaussian_noise_agrees_with_quantiles_of_the_threshold(scale):
+    posterior = build_posterior("thresholded_gaussian_gamma")
+    found = posterior.support_probability(gamma_heads({"log_variance": 2 * np.log(scale)}))
+    probabilities = (np.arange(20_000) + 0.5) / 20_000
+    thresholds = stats.gamma(CONCENTRATIONS[:, None]).ppf(probabilities)
+    thresholds *= MEAN_THRESHOLD / CONCENTRATIONS[:, None]
+    expected = 2 * stats.norm.sf(thresholds / scale).mean(axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["thresholded_laplacian", "spike_and_slab"])

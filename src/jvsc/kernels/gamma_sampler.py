@@ -60,15 +60,26 @@ def _sample(key: Key[Array, ""], concentration: Float[Array, "*B"]) -> Float[Arr
     score_key, boost_key = jax.random.split(key)
     below_one = concentration < 1
     score = jax.random.normal(score_key, concentration.shape, concentration.dtype)
-    sample = _quantile(score, jnp.where(below_one, concentration + 1, concentration))
+    sample = standard_gamma_quantile(score, jnp.where(below_one, concentration + 1, concentration))
     exponential = jax.random.exponential(boost_key, score.shape, score.dtype)
     boost = jnp.exp(-exponential / jnp.where(below_one, concentration, 1.0))
     sample = jnp.maximum(jnp.where(below_one, sample * boost, sample), TINY)
     return jnp.where(jnp.isfinite(concentration) & (concentration > 0), sample, jnp.nan)
 
 
-def _quantile(score: Float[Array, "*B"], concentration: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """The Gamma's quantile at the probability Phi(score), of concentrations >= 1."""
+def standard_gamma_quantile(
+    score: Float[Array, "*#B"], concentration: Float[Array, "*B"]
+) -> Float[Array, "*B"]:
+    """The quantile of Gamma(concentration, 1) at the probability Phi(score).
+
+    Args:
+      score: normal scores, of the concentration's shape or one that is broadcast to it; beyond
+        +-5.6 they count as that.
+      concentration: shape parameters >= 1, any shape.
+
+    Returns:
+      The quantiles; for their precision see `sample_standard_gamma`.
+    """
     variation = jax.lax.rsqrt(concentration)
     series = _chebyshev(2 * variation - 1, VARIATION_DEGREE)
     # All draws of a datum share these. XLA computes a product once, where it would make sums again

@@ -11,12 +11,17 @@ import numpy as np
 from jax.scipy.special import gammainc
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
+from numpy.polynomial.hermite_e import hermegauss
 from numpy.polynomial.legendre import leggauss
 from scipy.special import ndtr, ndtri
 
 from jvsc.errors import UserError
 from jvsc.kernels.gamma_divergence import gamma_kl
-from jvsc.kernels.gamma_sampler import TINY, sample_standard_gamma
+from jvsc.kernels.gamma_sampler import (
+    TINY,
+    sample_standard_gamma,
+    standard_gamma_quantile,
+)
 from jvsc.model.thresholding import Heads
 
 # Concentration and rate outside this range overflow float32 in the density (appendix B).
@@ -26,6 +31,11 @@ LOG_GAMMA_PARAMETER_RANGE = (math.log(1e-6), math.log(1e6))
 _NODES, _WEIGHTS = leggauss(64)
 PROBABILITIES = np.float32(((_NODES + 1) / 2) ** 3)
 PROBABILITY_WEIGHTS = np.float32(_WEIGHTS / 2 * 3 * ((_NODES + 1) / 2) ** 2)
+# From so large a concentration on, a mean over a Gamma distribution takes its own quantiles, at
+# Hermite's scores: its distribution function is too steep to be seen by quantiles of the noise.
+NARROW = 30.0
+SCORES, SCORE_WEIGHTS = (np.float32(each) for each in hermegauss(24))
+SCORE_WEIGHTS = SCORE_WEIGHTS / SCORE_WEIGHTS.sum()
 
 
 def laplacian_threshold(sparsity: float, scale: float) -> float:
@@ -236,16 +246,28 @@ class GammaThreshold(Threshold):
         return jnp.asarray(prior.log_prob(threshold)) - jnp.asarray(posterior.log_prob(threshold))
 
     def survival_probability(self, noise: NoiseDistribution, heads: Heads) -> Float[Array, "*B K"]:
-        """E over |noise| of the Gamma distribution function, by the quantiles of |noise|."""
-        concentration, rate = _gamma_parameters(heads)
+        """E over |noise| of the Gamma distribution function, by the quantiles of |noise|.
 
-        def add(total, node):
+        Of a narrow Gamma distribution, E of P(|noise| > threshold), by the threshold's quantiles.
+        """
+        concentration, rate = _gamma_parameters(heads)
+        narrow = concentration >= NARROW
+
+        def by_noise(total, node):
             probability, weight = node
             size = noise.quantile(probability, heads)
-            return total + weight * gammainc(concentration, rate * size), None
+            share = gammainc(jnp.where(narrow, 1.0, concentration), rate * size)
+            return total + weight * share, None
 
-        nodes = (PROBABILITIES, PROBABILITY_WEIGHTS)
-        return jax.lax.scan(add, jnp.zeros_like(concentration), nodes)[0]
+        def by_threshold(total, node):
+            score, weight = node
+            threshold = standard_gamma_quantile(score, jnp.maximum(concentration, NARROW)) / rate
+            return total + weight * noise.tail(threshold, heads), None
+
+        zero = jnp.zeros_like(concentration)
+        wide_mean, _ = jax.lax.scan(by_noise, zero, (PROBABILITIES, PROBABILITY_WEIGHTS))
+        narrow_mean, _ = jax.lax.scan(by_threshold, zero, (SCORES, SCORE_WEIGHTS))
+        return jnp.where(narrow, narrow_mean, wide_mean)
 
     def _prior_distribution(self) -> Any:
         return _gamma_distribution(self.concentration, self.concentration / self.mean)
