@@ -252,6 +252,10 @@ def test_bytes_are_encoded_as_the_images_that_they_stand_for():
     np.testing.assert_array_equal(trained.encode(images.reshape(13, 28, 28)), codes)
     with pytest.raises(UserError, match=r"\(13, 27, 28\); this model takes .* rows of 784"):
         trained.encode(images.reshape(13, 28, 28)[:, 1:])
+    for pixels in (images.astype(int), images.astype(np.float32)):
+        for call in (trained.encode, trained.predict_support_proba):
+            with pytest.raises(UserError, match="give bytes"):
+                call(pixels)
     found = trained.decode(codes)
     assert found.shape == (13, 784)
     assert 0 <= found.min() <= found.max() <= 1

@@ -79,6 +79,23 @@ def test_few_rows_of_huge_norm_are_named_with_the_remedy():
         warn_of_dominant_rows(data, data.mean(axis=0))
 
 
+def test_rows_dominate_by_their_weights():
+    data = np.random.default_rng(0).normal(size=(500, 16))
+    data[7] *= 1e4
+    weights = np.ones(500)
+    weights[7] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_dominant_rows(data, np.zeros(16), 1.0, weights)
+    weights[7] = 1
+    with pytest.warns(UserWarning, match=r"rows 7\)"):
+        warn_of_dominant_rows(data, np.zeros(16), 1.0, weights)
+    weights = np.ones(500)
+    weights[3] = 1e6
+    with pytest.warns(UserWarning, match=r"rows 3\)"):
+        warn_of_dominant_rows(np.ones((500, 16)), np.zeros(16), 1.0, weights)
+
+
 def test_sparse_codes_for_a_frame_are_refused_before_the_fit():
     coder = SparseCoder(**SMALL, sparse_output=True).set_output(transform="pandas")
     with pytest.raises(UserError, match="leave one of them out"):

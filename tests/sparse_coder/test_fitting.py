@@ -39,8 +39,10 @@ def test_a_callback_ends_a_fit_that_can_be_used_and_gone_on_with():
     coder.fit(DIGITS)
     assert (coder.n_iter_, coder.n_steps_, len(coder.loss_curve_)) == (3, 42, 3)
     assert coder.transform(DIGITS).shape == (len(DIGITS), 48)
-    coder.partial_fit(DIGITS)
+    seen = []
+    coder.set_params(callback=seen.append).partial_fit(DIGITS)
     assert (coder.n_iter_, coder.n_steps_, len(coder.loss_curve_)) == (4, 42 + 15, 4)
+    assert [(state.n_iter, state.n_steps) for state in seen] == [(4, 42 + 15)]
 
 
 def test_a_fit_that_fails_leaves_the_estimator_as_it_was():

@@ -107,3 +107,13 @@ def test_codes_stay_those_of_the_dictionary_that_was_fitted():
     coder = SparseCoder(dictionary=ATOMS, max_iter=1, random_state=0).fit(DIGITS)
     codes = coder.transform(DIGITS[:9])
     np.testing.assert_array_equal(coder.set_params(dictionary=None).transform(DIGITS[:9]), codes)
+
+
+@pytest.mark.parametrize("method", ["lasso", "fista"])
+def test_parts_do_not_go_on_from_a_dictionary_that_was_given(method):
+    atoms = np.eye(64)[:8]
+    coder = SparseCoder(8, method, dictionary=atoms, random_state=0).fit(DIGITS[:200])
+    coder.set_params(dictionary=None)
+    with pytest.raises(UserError, match="give it as dict_init"):
+        coder.partial_fit(DIGITS[:200])
+    np.testing.assert_array_equal(coder.components_, atoms)

@@ -239,8 +239,28 @@ def test_rows_come_as_often_as_their_weights_say():
     counts = np.bincount(weighted_order(weights), minlength=50)
     assert counts.sum() == 400
     assert np.abs(counts - 400 * weights / weights.sum()).max() < 1
+    for equal in (0.5, 1 / 500, 1e-30):
+        np.testing.assert_array_equal(weighted_order(np.full(500, equal)), np.arange(500))
+    np.testing.assert_array_equal(weighted_order(np.array([0.3, 0.1, 0.0])), [0, 0, 0, 1])
     counts = np.bincount(weighted_order(np.array([1.0, 1e9])), minlength=2)
     assert counts.tolist() == [0, 16]
+
+
+@pytest.mark.parametrize("weight", [1e-20, 1e9, 1e13, 1e30])
+def test_moments_do_not_depend_on_the_size_of_the_weights(weight):
+    data = 300 + 5 * NORMAL
+    plain = moments(data)
+    found = moments(data, weights=np.full(len(data), weight))
+    assert found.scale == pytest.approx(plain.scale, rel=1e-9)
+    np.testing.assert_allclose(found.mean, plain.mean, rtol=1e-12)
+
+
+def test_a_table_of_time_spans_is_refused_as_an_array_is():
+    pandas = pytest.importorskip("pandas")
+    for kind in ("m8[s]", "M8[s]"):
+        table = pandas.DataFrame(np.arange(40).reshape(20, 2).astype(kind))
+        with pytest.raises(ValueError, match="give real numbers"):
+            SparseCoder(**SMALL).fit(table)
 
 
 def test_weights_are_repetitions():

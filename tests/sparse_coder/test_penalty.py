@@ -94,6 +94,19 @@ def test_parts_are_learned_from_at_the_same_penalty(method, tmp_path):
     assert clone(found).alpha == 20.0
 
 
+@pytest.mark.parametrize("given", [{"method": "fista"}, {"refine_steps": 5}])
+def test_a_small_part_hardly_moves_the_penalty_of_the_parts_before(given):
+    coder = SparseCoder(32, sparsity=0.2, random_state=0, batch_size=64, **given)
+    for part in np.split(DIGITS[:1536], 3):
+        coder.partial_fit(part)
+    before, share = coder.penalty_, np.mean(coder.transform(DIGITS) != 0)
+    largest = DIGITS[[np.argmax(np.linalg.norm(DIGITS, axis=1))]]
+    for row in (coder.mean_[None], largest):
+        coder.partial_fit(row)
+        assert coder.penalty_ == pytest.approx(before, rel=0.1)
+        assert np.mean(coder.transform(DIGITS) != 0) == pytest.approx(share, rel=0.2)
+
+
 def test_a_penalty_that_does_not_apply_is_refused_in_one_line():
     for given, message in (
         ({"method": "topk"}, "alpha does not apply to topk, which has no such penalty"),

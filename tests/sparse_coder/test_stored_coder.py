@@ -109,6 +109,14 @@ def test_nothing_is_overwritten_and_nothing_left_half(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
 
 
+def test_a_parameter_that_cannot_be_loaded_is_refused_before_it_is_saved(tmp_path):
+    coder = SparseCoder(8, random_state=0, max_iter=1).fit(DIGITS[:200])
+    coder.set_params(sparsity=2.0)
+    with pytest.raises(UserError, match=r"sparsity is 2\.0"):
+        coder.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_both_kinds_of_folders_are_told_apart(tmp_path):
     train(small_config(num_epochs=1), tmp_path / "run")
     assert isinstance(jvsc.load(tmp_path / "run"), TrainedModel)

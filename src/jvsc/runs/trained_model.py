@@ -47,6 +47,8 @@ from jvsc.training.state import initial_variables
 MODEL_FILE = "model.safetensors"
 ENCODER_FILE = "encoder.stablehlo"
 NORMALISATION_FILE = "normalisation.safetensors"
+# Data sets of images, whose pixels lie in [0, 1]; far beyond it they are another scale's.
+IMAGES, LARGEST_PIXEL = ("fashion_mnist", "celeba", "images"), 2.0
 EXPORT_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
@@ -106,7 +108,8 @@ class TrainedModel:
           Codes, float32.
 
         Raises:
-          UserError: if the data are not D wide, none, or not finite real numbers.
+          UserError: if the data are not D wide, none, not finite real numbers, or pixels up to 255
+            that are no bytes.
         """
         return self.encode_normalised(self._normalised(data), first)
 
@@ -114,6 +117,7 @@ class TrainedModel:
         self, data: Shaped[np.ndarray, "N D"], first: int = 0
     ) -> Float[np.ndarray, "N K"]:
         """`encode` of data as the model takes them."""
+        self._check_pixels(data)
         chunk = self.config.eval.chunk
         return in_chunks(self._encode_chunk, data, chunk, first, filled_to=chunk)[0]
 
@@ -128,8 +132,19 @@ class TrainedModel:
         """
         if not isinstance(self.model, Variational):
             raise UserError(f"method={self.config.method} has no posterior, so no probabilities")
-        chunk = self.config.eval.chunk
-        return in_chunks(self._probability_chunk, self._normalised(data), chunk, filled_to=chunk)[0]
+        chunk, rows = self.config.eval.chunk, self._normalised(data)
+        self._check_pixels(rows)
+        return in_chunks(self._probability_chunk, rows, chunk, filled_to=chunk)[0]
+
+    def _check_pixels(self, rows: Shaped[np.ndarray, "N D"]) -> None:
+        """Refuses numbers from 0 to 255 of another type than bytes, which stand for [0, 1]."""
+        if self.config.data.name in IMAGES and rows.dtype != np.uint8:
+            largest = float(np.abs(rows).max(initial=0))
+            if largest > LARGEST_PIXEL:
+                raise UserError(
+                    f"data: pixels of {rows.dtype} up to {largest:g}; give bytes (uint8), or "
+                    "divide by 255"
+                )
 
     def _normalised(self, data: Any) -> Shaped[np.ndarray, "N D"]:
         rows = _finite_rows(data, "data", self.num_features, "numbers", flattens=True)

@@ -57,7 +57,8 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         Raises:
           NotFittedError: before a fit.
-          UserError: if the folder is there already, or cannot be made.
+          UserError: for a parameter that does not serve, or if the folder is there already, or
+            cannot be made.
         """
         check_is_fitted(self)
         save_coder(self, user_path(folder, "folder"))
@@ -129,7 +130,8 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "ensure_all_finite": "allow-nan" if self.allow_nan else True,
         }
         try:
-            return validate_data(self, as_known_type(X), reset=reset, **kinds, **limits)
+            data = validate_data(self, as_known_type(X), reset=reset, **kinds, **limits)
+            return as_known_type(data)  # of a table, whose columns have types of their own
         except ValueError as error:
             if "contains NaN" not in str(error):
                 raise

@@ -212,7 +212,7 @@ class SparseCoder(LearningCoder):
             found = found.uncentred()
         _, self.mean_, _, self.scale_ = found
         check_sizes(given, self.scale_)
-        warn_of_dominant_rows(data, self.mean_, self.scale_)
+        warn_of_dominant_rows(data, self.mean_, self.scale_, weights)
         rows = StandardisedRows(data, self.mean_, self.scale_, order)
         batch = batch_of(settings, len(rows))
         steps = len(rows) // batch
@@ -262,6 +262,12 @@ class SparseCoder(LearningCoder):
             raise UserError("partial_fit would not change a given dictionary; use fit")
         with self._unchanged_by_errors():
             begins = not hasattr(self, "components_")
+            if not begins and self._plan.keeps_dictionary:
+                raise UserError(
+                    "partial_fit would not keep the dictionary that was given to fit; give it as "
+                    "dict_init to a new SparseCoder to begin with it"
+                )
+            before = None if begins else self._penalty_so_far()
             data = self._check(X, reset=begins)
             count = data.shape[0]
             initial = self._given_atoms("dict_init", data.shape[1])
@@ -281,11 +287,15 @@ class SparseCoder(LearningCoder):
             order = np.arange(-(-count // batch) * batch) % count
             rows = StandardisedRows(data, self.mean_, self.scale_, order)
             waits = self._moments is not None and self._moments.is_constant
-            watch = Watch(partial(components_of, scale=self.scale_, kind=data.dtype), self.callback)
+            watch = Watch(
+                partial(components_of, scale=self.scale_, kind=data.dtype),
+                self.callback,
+                passes_before=self.n_iter_,
+            )
             losses = self._train(plan, coder, state, rows, 0 if waits else 1, watch)
             self.loss_curve_ = self.loss_curve_ + losses
             self.n_iter_ += len(losses)
-            self._calibrate(self._rows(data))
+            self._calibrate(self._rows(data), before)
         return self
 
     def transform(self, X: MatrixLike) -> np.ndarray | scipy.sparse.csr_array:

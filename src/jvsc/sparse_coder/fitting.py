@@ -31,8 +31,8 @@ class FitState(NamedTuple):
     """A fit after one of its passes, as its callback gets it.
 
     Attributes:
-      n_iter: passes done.
-      n_steps: gradient steps done.
+      n_iter: passes done, of all calls of `partial_fit` together.
+      n_steps: gradient steps done, likewise.
       loss: what training descends, the mean over the pass.
       nonzero_fraction: share of non-zeros of the codes that it trained on, likewise.
       components: the dictionary now, in the data's units, [K, D].
@@ -55,6 +55,7 @@ class Watch(NamedTuple):
       tol: what the loss must fall by; None for a fit that makes all its passes.
       n_iter_no_change: passes in a row without that, after which the fit ends.
       settled_after: passes that do not count.
+      passes_before: of earlier calls.
     """
 
     components: Callable[[TrainState], Float[np.ndarray, "K D"]]
@@ -63,6 +64,7 @@ class Watch(NamedTuple):
     tol: float | None = None
     n_iter_no_change: int = 10
     settled_after: int = 0
+    passes_before: int = 0
 
     @property
     def sees(self) -> bool:
@@ -151,7 +153,8 @@ def watched(
         watch.show(number, f"loss {loss:.4f}  non-zeros {100 * share:.1f}%")
     ends = not math.isfinite(loss)
     if watch.callback is not None and not ends:
-        seen = FitState(number, int(state.step[0]), loss, share, watch.components(state))
+        done = watch.passes_before + number
+        seen = FitState(done, int(state.step[0]), loss, share, watch.components(state))
         ends = watch.callback(seen) is True
     if watch.tol is not None and number > watch.settled_after:
         patience = patience.after(loss, watch.tol)

@@ -3,16 +3,19 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jvsc.errors import DivergenceError, UserError
+from jvsc.model.methods import VariationalMethod
 from jvsc.model.solver_coded import SolverCoded
+from jvsc.model.variational import needs_no_draw
 from jvsc.sparse_coder.base import CoderBase
 from jvsc.sparse_coder.coder import Coder, packed, with_atoms, with_penalty
 from jvsc.sparse_coder.coding import (
+    CALIBRATION_ROWS,
     FLOAT32_SCALES,
     Learned,
     calibrated_penalty,
@@ -23,12 +26,20 @@ from jvsc.sparse_coder.coding import (
 from jvsc.sparse_coder.fitting import Watch, run_passes
 from jvsc.sparse_coder.online import rescaled_online, run_online_passes
 from jvsc.sparse_coder.rescaling import rescaled
-from jvsc.sparse_coder.settings import Plan
+from jvsc.sparse_coder.settings import Plan, finds_prior
 from jvsc.sparse_coder.standardised_rows import Data, Moments, StandardisedRows, moments
 from jvsc.training.state import TrainState
 
 # A share of the rows so far, whose units what they taught does not keep to.
 FEW = 0.1
+
+
+class PenaltySoFar(NamedTuple):
+    """A penalty in units of data of a scale, and how many rows were seen."""
+
+    penalty: float
+    scale: float
+    num_rows: int
 
 
 class LearningCoder(CoderBase):
@@ -134,9 +145,12 @@ class LearningCoder(CoderBase):
             state, losses = run_passes(plan, coder, state, rows, passes, watch)
         components = components_of(state, self.scale_, rows.data.dtype)
         if losses and not (math.isfinite(losses[-1]) and np.isfinite(components).all()):
+            method = plan.config.family
+            by_draws = isinstance(method, VariationalMethod) and not finds_prior(method)
+            remedy = f"raise kl_weight (now {self.kl_weight}), or " if by_draws else ""
             raise DivergenceError(
-                f"the loss became {losses[-1]} in training; raise kl_weight (now "
-                f"{self.kl_weight}), or look for outliers in the data"
+                f"the loss became {losses[-1]} in training; {remedy}look for outliers in the data, "
+                "such as rows far larger than the others"
             )
         self.n_steps_, self.components_ = int(state.step[0]), components
         generator = state.parameters.generator
@@ -178,12 +192,33 @@ class LearningCoder(CoderBase):
             )
         return penalty
 
-    def _calibrate(self, rows: StandardisedRows) -> None:
-        """The penalty: as given, or with the wanted share of non-zeros of codes of data fitted."""
+    def _calibrate(self, rows: StandardisedRows, before: PenaltySoFar | None = None) -> None:
+        """The penalty: as given, or with the wanted share of non-zeros of codes of data fitted.
+
+        Args:
+          rows: of the fit, or a part.
+          before: of the parts before it, with which it is averaged as if each had as many rows as
+            a calibration has at most: a small part is hardly heard.
+        """
         self.__dict__.pop("penalty_", None)
         penalty = self._given_penalty()
         if penalty is None:
-            steps = int(self.refine_steps)
-            penalty = calibrated_penalty(self._learned(), rows, self.sparsity, steps)
+            what, steps = self._learned(), int(self.refine_steps)
+            penalty = calibrated_penalty(what, rows, self.sparsity, steps)
+            if penalty is not None and before is not None:
+                # A lasso's penalty has the data's units; of a count of non-zeros, their square.
+                power = 2 if needs_no_draw(what.coder.model) else 1
+                earlier = before.penalty * (before.scale / self.scale_) ** power
+                count = min(len(rows), CALIBRATION_ROWS)
+                share = count / (count + min(before.num_rows, CALIBRATION_ROWS))
+                penalty = earlier ** (1 - share) * penalty**share
         if penalty is not None:
             self.penalty_ = penalty
+
+    def _penalty_so_far(self) -> PenaltySoFar | None:
+        """What calibrations before have found; None where there was none, or it was given."""
+        if not hasattr(self, "penalty_") or self.alpha is not None:
+            return None
+        return PenaltySoFar(
+            self.penalty_, self.scale_, self.n_steps_ * self._plan.config.batch_size
+        )

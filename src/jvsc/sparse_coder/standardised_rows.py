@@ -106,7 +106,8 @@ class Moments(NamedTuple):
     """What centres and scales data.
 
     Attributes:
-      counts: entries of each column, or the sum of their weights.
+      counts: entries of each column, or the sum of their weights, of which the largest is one at
+        most.
       mean: of each column.
       deviation: standard deviation of each column; zero of constant ones.
       scale: gives the columns a mean variance of one. One scale for all keeps the data's geometry:
@@ -145,6 +146,9 @@ def moments(
     Raises:
       UserError: for a column without an entry; NaN are none.
     """
+    if weights is not None:
+        # The largest is one at most, so that their sum is no more than the rows' number.
+        weights = np.ldexp(weights, -int(np.frexp(weights.max())[1]))
     with np.errstate(over="ignore", invalid="ignore"):
         found = _moments(data, before, weights, 0)
     low, high = ORDINARY_SCALES
@@ -218,14 +222,19 @@ def ordinary_weights(weights: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"
 def weighted_order(weights: Float[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
     """Numbers of rows, each as often as its weight asks for.
 
-    Whole numbers, divided by what they have in common, are followed exactly, if the rows are not
-    more than `MOST_REPEATS` times as many then. Else each row comes so often to less than one, with
-    `MOST_REPEATS` times as many rows as were given (systematic resampling).
+    Whole numbers, or whole multiples of the smallest, divided by what they have in common, are
+    followed exactly, if the rows are not more than `MOST_REPEATS` times as many then. Else each row
+    comes so often to less than one, with `MOST_REPEATS` times as many rows as were given
+    (systematic resampling).
 
     Args:
       weights: not negative, not all zero.
     """
     most = MOST_REPEATS * len(weights)
+    if (weights != np.rint(weights)).any():
+        multiples = weights / weights[weights > 0].min()
+        if np.allclose(multiples, np.rint(multiples), rtol=1e-12, atol=0):
+            weights = np.rint(multiples)
     if (weights == np.rint(weights)).all() and weights.max() < 2**53:
         whole = weights.astype(np.int64)
         whole //= np.gcd.reduce(whole)
@@ -235,7 +244,12 @@ def weighted_order(weights: Float[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
     return np.repeat(np.arange(len(weights)), np.diff(ends, prepend=0))
 
 
-def warn_of_dominant_rows(data: Data, mean: Float[np.ndarray, " D"], scale: float = 1.0) -> None:
+def warn_of_dominant_rows(
+    data: Data,
+    mean: Float[np.ndarray, " D"],
+    scale: float = 1.0,
+    weights: Float[np.ndarray, " N"] | None = None,
+) -> None:
     """Warns where a hundredth of the rows, or fewer, hold most of the variance.
 
     The scale, the loss and the dictionary then follow them, and the codes of all others are poor.
@@ -245,6 +259,9 @@ def warn_of_dominant_rows(data: Data, mean: Float[np.ndarray, " D"], scale: floa
     energy = np.concatenate(
         [np.nansum(((part - mean) / scale) ** 2, axis=1) for _, part in _parts(data)]
     )
+    if weights is not None:
+        energy = energy * (weights / weights.max())
+        count = np.count_nonzero(weights)
     few = max(1, count // 100)
     if count < 2 * few + 1 or not 0 < energy.sum() < np.inf:
         return

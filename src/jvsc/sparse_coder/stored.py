@@ -75,8 +75,10 @@ def save_coder(coder: Any, folder: Path) -> None:
     """Writes a fitted estimator as a new folder, whole or not at all.
 
     Raises:
-      UserError: if the folder is there already, or cannot be made.
+      UserError: for a parameter that does not serve, or if the folder is there already, or cannot
+        be made.
     """
+    coder._settings()  # what `load_coder` would refuse
     parameters, arrays = {}, name_leaves({"state": coder._state})
     for name, value in coder.get_params(deep=False).items():
         value = value.item() if isinstance(value, np.generic) else value
