@@ -155,6 +155,16 @@ def test_an_encoder_that_was_trained_without_gaps_is_given_none():
     assert np.isfinite(solved.set_params(allow_nan=True).transform(HOLES)).all()
 
 
+@EACH
+def test_a_complete_row_has_the_same_code_beside_a_row_with_gaps(method):
+    coder = fitted(method, max_iter=1)
+    rows = DIGITS[:20].astype(float)
+    beside = rows.copy()
+    beside[3, 5:9] = np.nan
+    others = np.arange(20) != 3
+    np.testing.assert_array_equal(coder.transform(beside)[others], coder.transform(rows)[others])
+
+
 def test_nothing_but_nan_has_no_score():
     coder = fitted("lasso", max_iter=1)
     with pytest.raises(UserError, match="X holds nothing but NaN, of which there is no score"):

@@ -102,7 +102,13 @@ class Learned(NamedTuple):
             solve = fastest_lasso if self.online else partial(fista, max_iterations=1000)
             atoms = np.asarray(self.dictionary)
             options = {"positive": self.positive, "tolerance": CODING_TOLERANCE}
-            return solve(rows, atoms, penalty, present=present_entries(rows), **options).codes
+            present = present_entries(rows)
+            codes = solve(rows, atoms, penalty, present=present, **options).codes
+            if present is None or not present.all(axis=1).any():
+                return codes
+            # Complete rows have the same codes whatever rows are beside them.
+            of_complete = solve(np.nan_to_num(rows), atoms, penalty, **options).codes
+            return np.where(present.all(axis=1, keepdims=True), of_complete, codes)
         refine = refinement(self.coder.model)
         return refine(rows, self.dictionary, penalty, start, steps)
 
