@@ -94,7 +94,9 @@ def test_parts_are_learned_from_at_the_same_penalty(method, tmp_path):
     assert clone(found).alpha == 20.0
 
 
-@pytest.mark.parametrize("given", [{"method": "fista"}, {"refine_steps": 5}])
+@pytest.mark.parametrize(
+    "given", [{"method": "fista"}, pytest.param({"refine_steps": 5}, marks=pytest.mark.slow)]
+)
 def test_a_small_part_hardly_moves_the_penalty_of_the_parts_before(given):
     coder = SparseCoder(32, sparsity=0.2, random_state=0, batch_size=64, **given)
     for part in np.split(DIGITS[:1536], 3):
