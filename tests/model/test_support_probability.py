@@ -55,7 +55,10 @@ def gamma_heads(log_scale: dict[str, float]) -> dict[str, jax.Array]:
         "log_rate": np.log(CONCENTRATIONS / MEAN_THRESHOLD),
         "loc": 0.3,
     }
-    return {name: jnp.broadcast_to(jnp.float32(value), (40,)) for name, value in heads.items()}
+    return {
+        name: jnp.broadcast_to(jnp.float32(value), CONCENTRATIONS.shape)
+        for name, value in heads.items()
+    }
 
 
 @pytest.mark.parametrize("scale", [0.03, 0.1, 0.5])

@@ -42,11 +42,7 @@ def gamma_kl(
     )
 
 
-@jax.custom_jvp
-def _digamma(a: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    return digamma(a)
-
-
+_digamma = jax.custom_jvp(digamma)
 _digamma.defjvps(lambda tangent, value, a: tangent * trigamma(a))
 
 
@@ -77,7 +73,7 @@ def trigamma(a: Float[Array, "*B"]) -> Float[Array, "*B"]:
       Its values, exact to float32.
     """
     recurrence = sum(1 / (a + i) ** 2 for i in range(LARGE))
-    inverse, square = 1 / (a + LARGE), 1 / (a + LARGE) ** 2
+    inverse, square = _inverse_and_square(a + LARGE)
     return recurrence + inverse + square / 2 + inverse * square * _trigamma_series(square)
 
 

@@ -47,8 +47,8 @@ from jvsc.training.state import initial_variables
 MODEL_FILE = "model.safetensors"
 ENCODER_FILE = "encoder.stablehlo"
 NORMALISATION_FILE = "normalisation.safetensors"
-# Data sets of images, whose pixels lie in [0, 1]; far beyond it they are another scale's.
-IMAGES, LARGEST_PIXEL = ("fashion_mnist", "celeba", "images"), 2.0
+# Pixels lie in [0, 1]; beyond this they are another scale's.
+LARGEST_PIXEL = 2.0
 EXPORT_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
@@ -138,7 +138,7 @@ class TrainedModel:
 
     def _check_pixels(self, rows: Shaped[np.ndarray, "N D"]) -> None:
         """Refuses numbers from 0 to 255 of another type than bytes, which stand for [0, 1]."""
-        if self.config.data.name in IMAGES and rows.dtype != np.uint8:
+        if self.config.has_network_generator and rows.dtype != np.uint8:
             largest = float(np.abs(rows).max(initial=0))
             if largest > LARGEST_PIXEL:
                 raise UserError(

@@ -147,8 +147,7 @@ def moments(
       UserError: for a column without an entry; NaN are none.
     """
     if weights is not None:
-        # The largest is one at most, so that their sum is no more than the rows' number.
-        weights = np.ldexp(weights, -int(np.frexp(weights.max())[1]))
+        weights = _at_most_one(weights)  # their sum is no more than the rows' number
     with np.errstate(over="ignore", invalid="ignore"):
         found = _moments(data, before, weights, 0)
     low, high = ORDINARY_SCALES
@@ -215,8 +214,12 @@ def ordinary_weights(weights: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"
     if np.count_nonzero(weights) < 2:
         raise UserError("sample_weight is zero for all rows but one at most; weigh two or more")
     low, high = ORDINARY_SCALES
-    largest = weights.max()
-    return weights if low < largest < high else np.ldexp(weights, -int(np.frexp(largest)[1]))
+    return weights if low < weights.max() < high else _at_most_one(weights)
+
+
+def _at_most_one(weights: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Weights divided by a power of two, so that the largest is between a half and one."""
+    return np.ldexp(weights, -int(np.frexp(weights.max())[1]))
 
 
 def weighted_order(weights: Float[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
@@ -260,7 +263,7 @@ def warn_of_dominant_rows(
         [np.nansum(((part - mean) / scale) ** 2, axis=1) for _, part in _parts(data)]
     )
     if weights is not None:
-        energy = energy * (weights / weights.max())
+        energy = energy * _at_most_one(weights)
         count = np.count_nonzero(weights)
     few = max(1, count // 100)
     if count < 2 * few + 1 or not 0 < energy.sum() < np.inf:
