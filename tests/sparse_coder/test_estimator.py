@@ -267,6 +267,13 @@ def test_refining_that_was_not_asked_for_in_the_fit_is_refused():
         coder.transform(DIGITS)
 
 
+@pytest.mark.parametrize("given", [{"method": "topk"}, {"allow_nan": True}])
+def test_refining_that_no_fit_would_do_is_refused_as_the_fit_refuses_it(given):
+    coder = SparseCoder(**SMALL | given, max_iter=1).fit(DIGITS).set_params(refine_steps=3)
+    with pytest.raises(UserError, match="leave it 0"):
+        coder.transform(DIGITS)
+
+
 @pytest.mark.slow
 def test_a_copy_without_a_seed_differs():
     one, other = (SparseCoder(8, max_iter=1).fit(DIGITS[:100]).components_ for _ in range(2))

@@ -54,6 +54,19 @@ def test_rows_far_from_the_data_fitted_are_named(factor, method):
         coder.score(far)
 
 
+@pytest.mark.parametrize("method", ["inferred_threshold", "fista", "lasso"])
+def test_a_row_too_small_for_float32_beside_the_others_counts_as_zeros(method):
+    data, atoms = NORMAL[:200].copy(), NORMAL[300:324]
+    data[150] *= 1e-40
+    data[151, 3] *= 1e-40
+    coder = SparseCoder(method=method, dictionary=atoms, max_iter=2, random_state=0).fit(data)
+    codes = coder.transform(data)
+    assert np.isfinite(codes).all()
+    assert codes.any()
+    if method != "inferred_threshold":
+        assert not codes[150].any()
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200])
 def test_moments_of_parts_are_those_of_the_whole(scale):
     data = (NORMAL + np.arange(16)) * scale

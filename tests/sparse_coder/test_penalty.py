@@ -1,13 +1,18 @@
 """SparseCoder(alpha=...): the lasso's penalty, in scikit-learn's units."""
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
+from sklearn.exceptions import ConvergenceWarning
 
 import jvsc
 from jvsc import SparseCoder, UserError
+from jvsc.solvers import lasso
 
 DIGITS = load_digits().data
 SOLVED = pytest.mark.parametrize("method", ["lasso", "fista"])
@@ -130,3 +135,42 @@ def test_an_alpha_that_float32_has_no_room_for_is_named(method, given):
         coder = SparseCoder(8, method, alpha=alpha, max_iter=1, **given)
         with pytest.raises(UserError, match=r"alpha is 1e.*give one nearer to that scale"):
             coder.fit(DIGITS * 1e200 if given else DIGITS)
+
+
+def coherent(num_atoms=48, noise=0.02):
+    """Atoms that are nearly one, which FISTA takes long to tell apart."""
+    random = np.random.default_rng(0)
+    return random.normal(size=64) + noise * random.normal(size=(num_atoms, 64))
+
+
+def test_codes_that_a_solver_leaves_before_the_optimum_are_told_of():
+    atoms = coherent()
+    data = np.random.default_rng(1).normal(size=(40, len(atoms))) @ atoms
+    given = {"dictionary": atoms, "alpha": 0.1}
+    with pytest.warns(ConvergenceWarning, match="or method='lasso'") as told:
+        codes = SparseCoder(method="fista", **given).fit(data).transform(data)
+    claimed = float(re.search(r"may be by (.*)%", str(told[0].message))[1]) / 100
+    best = lasso(data, atoms, 0.1, tolerance=1e-7).codes
+    excess = objective(data, codes, atoms, 0.1) / objective(data, best, atoms, 0.1) - 1
+    assert 1e-3 < excess.max() < claimed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SparseCoder(method="lasso", **given).fit(data).transform(data)
+
+
+@SOLVED
+def test_a_share_is_had_beside_a_row_far_larger_than_all_others(method):
+    data = DIGITS[:200].copy()
+    data[7] *= 1e5
+    coder = SparseCoder(method=method, sparsity=0.2, dictionary=DIGITS[300:332], random_state=0)
+    with pytest.warns(UserWarning, match="hold half of the variance"):
+        codes = coder.fit(data).transform(data)
+    assert np.mean(codes != 0) == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_share_that_no_penalty_gives_is_told_of():
+    data = np.random.default_rng(0).normal(size=(100, 8))
+    coder = SparseCoder(method="lasso", sparsity=0.7, dictionary=np.eye(8)[:, :8], random_state=0)
+    data[:, 4:] = 0
+    with pytest.warns(UserWarning, match=r"sparsity=0\.7 cannot be had: at most 50%"):
+        coder.fit(data)

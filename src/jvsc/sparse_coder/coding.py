@@ -1,5 +1,6 @@
 """Codes of data by what an estimator has learned, and the penalty they are refined with."""
 
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -7,13 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Float
+from sklearn.exceptions import ConvergenceWarning
 
 from jvsc.errors import UserError
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.solver_coded import SolverCoded
 from jvsc.solvers import fista
 from jvsc.solvers.lasso import fastest_lasso
-from jvsc.solvers.problem import norms_of, present_entries
+from jvsc.solvers.problem import LassoSolution, norms_of, present_entries
 from jvsc.sparse_coder.coder import Coder, make_coder
 from jvsc.sparse_coder.refining import highest_penalty, penalty_for, refinement
 from jvsc.sparse_coder.settings import Plan
@@ -23,10 +25,15 @@ from jvsc.training.unit_atoms import atoms_of
 
 # Relative duality gap of the lasso's codes.
 CODING_TOLERANCE = 1e-4
+# Codes are told of that may be above the optimum by more than this share of their objective, and by
+# more than what float32's rounding may make of any gap: so much times ||x|| ||a|| / penalty.
+UNSOLVED, ROUNDING = 10 * CODING_TOLERANCE, 1e-6
 # Scales with which a dictionary has room in float32.
 FLOAT32_SCALES = (1e-30, 1e30)
 # Data whose share of non-zeros decides a penalty.
 CALIBRATION_ROWS = 1024
+# A share of non-zeros that has so much of the wanted one has it.
+NEARLY = 0.8
 
 
 def check_sizes(atoms: Float[np.ndarray, "K D"] | None, scale: float) -> None:
@@ -90,25 +97,47 @@ class Learned(NamedTuple):
         """The encoder's codes, each by draws that follow from its datum's values."""
         return self.coder.codes(self.parameters, self.statistics, rows, jax.random.key(self.seed))
 
-    def improve(
+    def solve(self, rows: Float[np.ndarray, "B D"], penalty: float) -> LassoSolution:
+        """The lasso's codes of rows in which NaN is an entry that is not there."""
+        solver = fastest_lasso if self.online else fista
+        atoms = np.asarray(self.dictionary)
+        options: Any = {"positive": self.positive, "tolerance": CODING_TOLERANCE}
+        present = present_entries(rows)
+        solution = solver(rows, atoms, penalty, present=present, **options)
+        if present is None or not present.all(axis=1).any():
+            return solution
+        # Complete rows have the same codes whatever rows are beside them.
+        of_complete = solver(np.nan_to_num(rows), atoms, penalty, **options)
+        complete = present.all(axis=1)
+        return LassoSolution(
+            np.where(complete[:, None], of_complete.codes, solution.codes),
+            np.where(complete, of_complete.gap, solution.gap),
+            np.where(complete, of_complete.iterations, solution.iterations),
+        )
+
+    def above_optimum(
+        self, rows: Float[np.ndarray, "B D"], solution: LassoSolution, penalty: float
+    ) -> Float[np.ndarray, " B"]:
+        """By which share of it the objective (10) of each code may be above the least one.
+
+        Zero where it is little, or float32 cannot tell.
+        """
+        atoms, data = np.asarray(self.dictionary), np.nan_to_num(rows)
+        codes = np.asarray(solution.codes, np.float64)
+        left = np.where(np.isnan(rows), 0, rows - codes @ atoms)
+        objective = 0.5 * np.sum(left**2, axis=1) + penalty * np.sum(np.abs(codes), axis=1)
+        share = np.asarray(solution.gap) / np.where(objective > 0, objective, 1.0)
+        sizes = np.linalg.norm(data, axis=1) * np.linalg.norm(atoms, axis=1).max()
+        return np.where(share > UNSOLVED + ROUNDING * sizes / penalty, share, 0.0)
+
+    def refined(
         self,
         rows: Float[np.ndarray, "B D"],
-        start: Float[Array, "B K"] | None,
+        start: Float[Array, "B K"],
         penalty: float,
         steps: int,
-    ) -> Float[Array, "B K"] | Float[np.ndarray, "B K"]:
-        """The lasso's codes, or those of an encoder after so many steps of refinement."""
-        if start is None:
-            solve = fastest_lasso if self.online else partial(fista, max_iterations=1000)
-            atoms = np.asarray(self.dictionary)
-            options = {"positive": self.positive, "tolerance": CODING_TOLERANCE}
-            present = present_entries(rows)
-            codes = solve(rows, atoms, penalty, present=present, **options).codes
-            if present is None or not present.all(axis=1).any():
-                return codes
-            # Complete rows have the same codes whatever rows are beside them.
-            of_complete = solve(np.nan_to_num(rows), atoms, penalty, **options).codes
-            return np.where(present.all(axis=1, keepdims=True), of_complete, codes)
+    ) -> Float[Array, "B K"]:
+        """An encoder's codes after so many steps of refinement."""
         refine = refinement(self.coder.model)
         return refine(rows, self.dictionary, penalty, start, steps)
 
@@ -154,12 +183,35 @@ def codes_of(
             f"refine_steps is {refine_steps} but was 0 in the fit, which finds their penalty; fit "
             "again"
         )
+    excess: list[np.ndarray] = []
     for part, count in rows.chunks():
-        codes = None if what.is_solved else what.encode(part)
-        if what.is_solved or refine_steps:
+        if what.is_solved:
             assert penalty is not None
-            codes = what.improve(part, codes, penalty, refine_steps)
+            solution = what.solve(part, penalty)
+            codes = solution.codes
+            excess.append(what.above_optimum(part, solution, penalty)[:count])
+        else:
+            codes = what.encode(part)
+            if refine_steps:
+                assert penalty is not None
+                codes = what.refined(part, codes, penalty, refine_steps)
         yield np.asarray(codes)[:count], part[:count]
+    if excess:
+        _warn_of_unsolved(np.concatenate(excess), what.online)
+
+
+def _warn_of_unsolved(excess: Float[np.ndarray, " N"], online: bool) -> None:
+    """Warns where a solver ended before codes were as near to the lasso's optimum as is asked."""
+    missed = np.count_nonzero(excess)
+    if missed:
+        other = "" if online else ", or method='lasso', whose solver is more exact"
+        warnings.warn(
+            f"{missed} of {len(excess)} codes were left before the lasso's optimum, above which "
+            f"they may be by {100 * excess.max():.2g}%; ask for fewer non-zeros (a lower "
+            f"sparsity, or a higher alpha){other}",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
 
 def calibrated_penalty(
@@ -179,13 +231,24 @@ def calibrated_penalty(
     part, count = next(rows.chosen(places).chunks())
     correlation = float(np.max(np.abs(np.nan_to_num(part) @ what.dictionary.T)))
     highest = highest_penalty(what.coder.model, what.statistics, correlation, part.shape[1])
+    if not correlation:
+        return highest
     start: Any = None if what.is_solved else what.encode(part)
 
-    def share(codes: Float[Array, "B K"] | Float[np.ndarray, "B K"]) -> float:
+    def share(codes: Any) -> float:
         return float(np.mean(np.asarray(codes)[:count] != 0))
 
-    return penalty_for(
-        lambda penalty: share(what.improve(part, start, penalty, refine_steps)),
-        share(start) if sparsity is None else sparsity,
-        highest,
-    )
+    def share_at(penalty: float) -> float:
+        if what.is_solved:
+            return share(what.solve(part, penalty).codes)
+        return share(what.refined(part, start, penalty, refine_steps))
+
+    wanted = share(start) if sparsity is None else sparsity
+    penalty = penalty_for(share_at, wanted, highest)
+    if what.is_solved and (most := share_at(penalty)) < NEARLY * wanted:
+        warnings.warn(
+            f"sparsity={wanted} cannot be had: at most {100 * most:.2g}% of the lasso's codes are "
+            "not zero at any penalty; give a lower sparsity, or look for outliers in the data",
+            stacklevel=5,
+        )
+    return penalty

@@ -26,7 +26,7 @@ from jvsc.sparse_coder.coding import (
 from jvsc.sparse_coder.fitting import Watch, run_passes
 from jvsc.sparse_coder.online import rescaled_online, run_online_passes
 from jvsc.sparse_coder.rescaling import rescaled
-from jvsc.sparse_coder.settings import Plan, finds_prior
+from jvsc.sparse_coder.settings import Plan, check_parameters, finds_prior
 from jvsc.sparse_coder.standardised_rows import Data, Moments, StandardisedRows, moments
 from jvsc.training.state import TrainState
 
@@ -173,6 +173,8 @@ class LearningCoder(CoderBase):
     def _codes(self, data: Data) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Codes of consecutive rows, and the rows themselves, centred and scaled."""
         penalty = getattr(self, "penalty_", None)
+        if self.refine_steps and penalty is None:
+            check_parameters(self._settings())  # whether a new fit would serve
         return codes_of(self._learned(), self._rows(data), penalty, int(self.refine_steps))
 
     def _given_penalty(self) -> float | None:

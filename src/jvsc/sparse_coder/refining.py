@@ -14,6 +14,8 @@ from jvsc.model.variational import Variational, needs_no_draw
 from jvsc.solvers import refine_support
 from jvsc.solvers.fista import refine
 
+# Of penalties that are looked through: three powers of ten.
+RANGE = 3 * math.log(10)
 # (data, dictionary, penalty, codes, steps) -> codes
 Refine = Callable[..., Float[Array, "B K"]]
 
@@ -60,17 +62,24 @@ def penalty_for(
 ) -> float:
     """The penalty at which a share of non-zeros is the wanted one, by bisection of its logarithm.
 
+    Of three powers of ten, or of the next three where few data are so much larger than the others.
+    Where none of them gives so many non-zeros it is near the lowest.
+
     Args:
       share: penalty -> share of non-zeros, which falls as the penalty grows.
       sparsity: wanted share.
       highest: a penalty at which the share is zero.
-      halvings: of a range of three powers of ten.
+      halvings: of a range.
     """
-    low, high = math.log(highest) - 3 * math.log(10), math.log(highest)
-    for _ in range(halvings):
-        middle = (low + high) / 2
-        if share(math.exp(middle)) > sparsity:
-            low = middle
-        else:
-            high = middle
+    high = math.log(highest)
+    for _ in range(2):
+        low, is_enough = high - RANGE, False
+        for _ in range(halvings):
+            middle = (low + high) / 2
+            if share(math.exp(middle)) > sparsity:
+                low, is_enough = middle, True
+            else:
+                high = middle
+        if is_enough:
+            break
     return math.exp((low + high) / 2)

@@ -63,6 +63,7 @@ class StandardisedRows:
         with np.errstate(over="ignore", invalid="ignore"):  # `chunks` refuses what overflows
             chosen -= self.mean
             chosen /= self.scale
+            chosen[np.abs(chosen) < np.finfo(np.float32).tiny] = 0  # as devices take them
             return chosen.astype(np.float32)
 
     def chosen(self, rows: Int[np.ndarray, " n"]) -> "StandardisedRows":
