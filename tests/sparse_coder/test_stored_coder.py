@@ -82,6 +82,9 @@ def test_names_of_columns_are_kept(tmp_path):
     assert found.get_params() == coder.get_params()
     np.testing.assert_array_equal(found.feature_names_in_, coder.feature_names_in_)
     np.testing.assert_array_equal(found.transform(frame), coder.transform(frame))
+    coder.set_output(transform="pandas").save(tmp_path / "frames")
+    found = jvsc.load(tmp_path / "frames")
+    pandas.testing.assert_frame_equal(found.transform(frame), coder.transform(frame))
 
 
 def test_nothing_is_overwritten_and_nothing_left_half(tmp_path, monkeypatch):

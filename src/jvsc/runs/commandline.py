@@ -12,12 +12,11 @@ from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.runs.allowed import OR_NONE, allowed_at
 from jvsc.runs.config import Config, flatten, make_config, nearest_key
+from jvsc.runs.model_files import LAYOUTS
 from jvsc.runs.workdir import FREE_SECTIONS, read_config
 
 DEFAULT_CONFIG = "patches.py:inferred_threshold,demo"
 MODEL_MODES = ("encode", "decode", "export")
-# Of exports.
-LAYOUTS = ("jvsc", "sae_lens")
 MODES = ("train", "evaluate", "compare", *MODEL_MODES)
 USAGE = """\
 python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR]

@@ -9,6 +9,9 @@ from safetensors import safe_open
 
 from jvsc.errors import UserError
 
+# Of a model's folder: what `jvsc.load` reads, or SAELens.
+LAYOUTS = ("jvsc", "sae_lens")
+
 
 def name_leaves(tree: Any) -> dict[str, Any]:
     """The arrays of a tree by their paths, such as "parameters/encoder/loc/Dense_0/kernel"."""

@@ -14,11 +14,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.runs.config import check_method, validated
+from jvsc.runs.model_files import LAYOUTS
+from jvsc.runs.sae_lens import save_sae_lens
 from jvsc.solvers.problem import as_real
 from jvsc.sparse_coder.settings import CoderSettings
 from jvsc.sparse_coder.sizes import MOST_COMPONENTS
 from jvsc.sparse_coder.standardised_rows import Data
-from jvsc.sparse_coder.stored import load_coder, save_coder
+from jvsc.sparse_coder.stored import load_coder, save_coder, trained_autoencoder
 
 MatrixLike = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix
 
@@ -46,22 +48,30 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     random_state: Any
     allow_nan: bool
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], layout: str = "jvsc") -> None:
         """Writes the fitted estimator as a new folder of JSON and safetensors, without pickle.
 
         It is whole or not at all. `load` reads it back, and goes on with `partial_fit` from there;
-        `callback` is not kept.
+        `callback` is not kept. With `layout="sae_lens"` a sparse autoencoder is written as SAELens'
+        `SAE.load_from_disk` reads it: the same codes of data in their own units, and the same
+        reconstructions; with a given `dictionary` codes of atoms at norm `scale_`.
 
         Args:
           folder: where to; must not be there.
+          layout: "jvsc" or "sae_lens".
 
         Raises:
           NotFittedError: before a fit.
-          UserError: for a parameter that does not serve, or if the folder is there already, or
-            cannot be made.
+          UserError: for a parameter that does not serve, another layout, a method that is no sparse
+            autoencoder, or if the folder is there already, or cannot be made.
         """
         check_is_fitted(self)
-        save_coder(self, user_path(folder, "folder"))
+        if layout not in LAYOUTS:
+            raise UserError(f"layout is {layout!r}; give one of {', '.join(LAYOUTS)}")
+        if layout == "sae_lens":
+            save_sae_lens(trained_autoencoder(self), user_path(folder, "folder"), "folder")
+        else:
+            save_coder(self, user_path(folder, "folder"))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Any:
@@ -75,6 +85,11 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     @property
     def _n_features_out(self) -> int:
         return self.components_.shape[0]
+
+    @property
+    def _output(self) -> str | None:
+        """What `set_output` was given."""
+        return getattr(self, "_sklearn_output_config", {}).get("transform")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -97,10 +112,9 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise UserError(
                 f"callback is {self.callback!r}; give a function of a FitState, or None"
             )
-        output = getattr(self, "_sklearn_output_config", {}).get("transform", "default")
-        if settings.sparse_output and output != "default":
+        if settings.sparse_output and self._output not in (None, "default"):
             raise UserError(
-                f"sparse_output=True gives SciPy's arrays, but set_output asks for {output}; "
+                f"sparse_output=True gives SciPy's arrays, but set_output asks for {self._output}; "
                 "leave one of them out"
             )
         return settings

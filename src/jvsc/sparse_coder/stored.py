@@ -4,7 +4,7 @@ import json
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 import jax
 import numpy as np
@@ -13,15 +13,17 @@ from safetensors.numpy import save
 from typing_extensions import TypedDict
 
 from jvsc.data.atomic import new_folder
+from jvsc.data.normalisation import Normalisation
 from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.model.methods import SolverMethod
 from jvsc.runs import trained_model
 from jvsc.runs.config import make_config
 from jvsc.runs.model_files import leaves_like, name_leaves, read_arrays, short_reason
+from jvsc.runs.sae_lens import check_has_place
 from jvsc.runs.stored import UnreadableError, stored_json
 from jvsc.sparse_coder.coder import make_coder
-from jvsc.sparse_coder.settings import Plan, finds_prior
+from jvsc.sparse_coder.settings import ONLINE, Plan, finds_prior
 from jvsc.sparse_coder.standardised_rows import Moments
 from jvsc.training.state import TrainState
 
@@ -65,6 +67,7 @@ class _Stored(TypedDict):
     loss_curve_: list[float]
     _seed: Annotated[int, pydantic.Field(ge=0, lt=2**31)]
     penalty_: NotRequired[pydantic.PositiveFloat]
+    output: NotRequired[Literal["default", "pandas", "polars"]]
     feature_names_in_: NotRequired[list[str]]
 
 
@@ -100,6 +103,8 @@ def save_coder(coder: Any, folder: Path) -> None:
     for name in (*FITTED, *(name for name in SOMETIMES if hasattr(coder, name))):
         value = getattr(coder, name)
         record[name] = list(value) if isinstance(value, np.ndarray) else value
+    if coder._output is not None:
+        record["output"] = coder._output
     with new_folder(folder, "folder") as temporary:
         text = json.dumps(record, indent=2) + "\n"
         (temporary / CODER_FILE).write_text(text, encoding="utf-8")
@@ -133,6 +138,7 @@ def load_coder(kind: Any, folder: Path) -> Any:
     given = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
     try:
         coder: Any = kind(**record["parameters"], **given)
+        coder.set_output(transform=record.get("output"))
         coder._settings()
         plan = Plan(make_config(record["config"]), **record["plan"])
         method = plan.config.family
@@ -169,6 +175,25 @@ def load_coder(kind: Any, folder: Path) -> Any:
         coder._moments = Moments(mean=coder.mean_, scale=coder.scale_, **beside)
     coder._plan, coder._state = plan, state
     return coder
+
+
+def trained_autoencoder(coder: Any) -> "TrainedModel":
+    """A fitted sparse autoencoder as a trained model of data in their own units.
+
+    Raises:
+      UserError: for another method.
+    """
+    plan, what = coder._plan, coder._learned()
+    check_has_place(ONLINE if plan.learns_online else plan.config.method)
+    scale = np.full(coder.n_features_in_, coder.scale_)
+    return trained_model.TrainedModel(
+        plan.config,
+        coder.n_features_in_,
+        what.parameters,
+        what.statistics,
+        Normalisation(coder.mean_, scale),
+        trained_model.Origin(coder._seed, coder.n_iter_),
+    )
 
 
 def _state_like(plan: Plan, num_features: int) -> TrainState:
