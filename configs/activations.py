@@ -35,6 +35,7 @@ SETTINGS = {
     "generator.learning_rate": 3e-3,
     "annealing.warmup_begin": 0,
     "annealing.warmup_increment": 2e-3,
+    "fista.warmup_increment": 1e-3,
     "eval.chunk": 500,
     # Pairs of thousands of latents are too many, and so are a solver's last digits.
     "eval.mutual_information": False,

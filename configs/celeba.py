@@ -67,6 +67,7 @@ SMALL = {
     "data.num_validation": 200,
     "annealing.warmup_begin": 10,
     "annealing.warmup_increment": 2e-2,
+    "fista.warmup_increment": 2e-2,
     "annealing.temperature_decay": 0.95,
     "eval.snr_draws": 10,
     "eval.snr_batches": 1,

@@ -56,7 +56,7 @@ METHOD_SETTINGS = {
     "thresholded_laplacian": {"sparsity": 0.1, **NO_WARMUP},
     "thresholded_laplacian_gamma": {"sparsity": 0.1, **NO_WARMUP},
 }
-# A twenty-second of the paper's steps: warm-up and temperature go faster too.
+# A twenty-second of the paper's steps: warm-ups and temperature go faster too.
 SMALL = {
     "seeds": (0,),
     "num_epochs": 10,
@@ -66,6 +66,7 @@ SMALL = {
     "data.num_validation": 2_000,
     "annealing.warmup_begin": 100,
     "annealing.warmup_increment": 2e-3,
+    "fista.warmup_increment": 2e-3,
     "annealing.temperature_decay": 0.995,
     "eval.snr_draws": 20,
 }

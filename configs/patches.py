@@ -28,7 +28,7 @@ PAPER_SETTINGS = {
 # rare draw of a wide posterior has one of 1e5 and more, which without a limit ruins a training.
 LIMITS = {"encoder.max_gradient_norm": 100.0, "generator.max_gradient_norm": 100.0}
 
-# A fortieth of the paper's steps, so the warm-up is shorter too.
+# A fortieth of the paper's steps, so the warm-ups are shorter too.
 DEMO = {
     "seeds": (0,),
     "num_epochs": 15,
@@ -37,6 +37,7 @@ DEMO = {
     "data.num_validation": 4_000,
     "annealing.warmup_begin": 500,
     "annealing.warmup_increment": 4e-4,
+    "fista.warmup_increment": 3e-4,
     "eval.snr_draws": 20,
     "eval.snr_batches": 2,
 }

@@ -67,6 +67,31 @@ def test_a_run_interrupted_within_epochs_ends_bit_identical(tmp_path, monkeypatc
     print(f"interrupted after steps {stopped}: bit-identical")
 
 
+def test_an_epoch_of_which_all_steps_are_kept_is_not_trained_again(tmp_path, monkeypatch):
+    config = small_config(num_epochs=3)
+    for epoch in (1, 2):
+        signalled_after(monkeypatch, config.steps_per_epoch)
+        kept = f"after step {epoch * config.steps_per_epoch}, which is kept"
+        with pytest.raises(InterruptedRunError, match=kept):
+            train(config, tmp_path / "cut")
+        monkeypatch.undo()
+    for name in ("whole", "cut"):
+        train(config, tmp_path / name)
+    assert_trees_equal(*(stored_state(config, tmp_path / name)[0] for name in ("whole", "cut")))
+
+
+def test_a_run_goes_on_where_its_data_do_not_fit_on_the_device(tmp_path, monkeypatch):
+    config = small_config(num_epochs=3)
+    train(config, tmp_path / "whole")
+    signalled_after(monkeypatch, config.steps_per_epoch + 3)
+    with pytest.raises(InterruptedRunError):
+        train(config, tmp_path / "cut")
+    monkeypatch.undo()
+    monkeypatch.setattr(jvsc.runs.train, "fits_on_device", lambda *_: False)
+    train(config, tmp_path / "cut")
+    assert_trees_equal(*(stored_state(config, tmp_path / name)[0] for name in ("whole", "cut")))
+
+
 def test_ctrl_c_ends_a_run_as_sigterm_does(tmp_path, monkeypatch):
     config = small_config(num_epochs=2)
     train(config, tmp_path / "whole")

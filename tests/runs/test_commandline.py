@@ -98,6 +98,18 @@ MISTAKES = [
     ([f"--config={CONFIG}", "--config.seeds=(0,0)"], "different numbers"),
     ([f"--config={CONFIG}", "--config.data.path=/nowhere.mat"], "there is no such file"),
     (["--mode=trane"], "train|evaluate"),
+    ([f"--config={CONFIG}", "--seed=7"], "give --config.seeds='(7,)'"),
+    (["--mode=evaluate", "--layout=sae_lens"], "--layout does not apply to --mode=evaluate"),
+    ([f"--config={CONFIG}", "--output=x"], "--output does not apply to --mode=train"),
+    ([f"--config={CONFIG}", "--config.method=gaussian"], f"give --config={CONFIG}:gaussian"),
+    (
+        [f"--config={CONFIG}", "--config.encoder.name=message_passing"],
+        "is for method=inferred_threshold, not for thresholded_laplacian",
+    ),
+    (
+        [f"--config={CONFIG}", "--config.num_latents=9", "--config.parallel.latent_shards=2"],
+        "give a multiple",
+    ),
     (["--wrkdir=x"], "unknown flag --wrkdir"),
     (["train"], "unknown argument 'train'"),
 ]

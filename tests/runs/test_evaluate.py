@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import CODED_METHODS, small_config, small_model
+from models import CODED_METHODS, EXPLAINING, small_config, small_model
 
 from jvsc.evaluation.code_measures import measure_dictionary
 from jvsc.evaluation.inference import in_chunks, make_infer, make_validate
@@ -112,6 +112,29 @@ def test_every_method_trains_and_evaluates(method, tmp_path):
         assert (of["kl"] is None) == (method == "fista")
         if method == "fista":
             assert of["fista_optimum"] == pytest.approx(of["validation_loss"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sampling": "exact"},
+        {"method": "inferred_threshold", "threshold": None, "sparsity": 0.1},
+        pytest.param(
+            EXPLAINING | {"encoder__name": "mlp", "encoder__learning_rate": 1e-4},
+            marks=pytest.mark.slow,
+            id="inferred, exact",
+        ),
+    ],
+)
+def test_a_dense_encoder_is_evaluated_whatever_its_bound(given, tmp_path):
+    """What nothing is drawn for has no noise in its gradient."""
+    config = small_config(num_epochs=1, **given)
+    train(config, tmp_path)
+    evaluate_run(config, tmp_path)
+    metrics = json.loads((tmp_path / "evaluation.json").read_text())["metrics"]
+    assert np.isfinite(metrics["iwae"]).all()
+    assert ("encoder_snr" in metrics) == (config.sampling == "max")
+    assert max(metrics.get("encoder_snr", [0])) < 100
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,17 @@ def test_a_small_residual_is_measured_not_subtracted(way):
     assert (np.sum(residual**2, axis=1) <= 1.1 * tolerance).all()
 
 
+def test_without_a_tolerance_small_components_are_found_too(way):
+    """Of squares that float32 loses beside the datum's own."""
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0].astype(np.float32)
+    values = np.zeros((50, 16), np.float32)
+    values[:, 0] = np.linspace(0.9, 1.1, 50)
+    values[:, 1:6] = 5e-5 * np.arange(1, 6)
+    codes = omp(values @ rotation, rotation, 6)
+    assert (np.count_nonzero(codes, axis=1) == 6).all()
+    np.testing.assert_allclose(codes, values, atol=1e-6)
+
+
 def test_atoms_of_any_norm_and_data_of_any_size(way):
     data, atoms = problem()
     codes = omp(data, atoms, 4)

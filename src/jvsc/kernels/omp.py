@@ -43,17 +43,18 @@ def _pursue(
 
     The chosen atoms are made orthogonal in the order of their choice, and of each only its
     correlations with all atoms are kept (Rubinstein et al. 2008, without a factor to renew). So the
-    residual's energy is a difference, of which rounding leaves nothing where the tolerance is
-    small: it is computed again where it says that the datum is done.
+    residual's energy is a difference, known to no more than a rounding of the datum's: where it may
+    be that the datum is done it is computed again. Without a tolerance it is not asked for.
     """
     chosen, basis, factor, sizes, values, residual = room
     count = 0
+    rounding = least * np.sqrt(energy)
     while count < most:
-        if energy <= tolerance and tolerance > 0:
+        if tolerance > 0 and energy <= tolerance + rounding:
             _values_of(factor, sizes, count, values)
             energy = _energy_left(datum, atoms, chosen, values, count, residual)
-        if energy <= tolerance:
-            break
+            if energy <= tolerance:
+                break
         largest = 0 * energy
         for k in range(correlation.size):
             largest = max(largest, abs(correlation[k]))

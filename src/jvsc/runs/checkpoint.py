@@ -32,7 +32,7 @@ class Restored(NamedTuple):
     Attributes:
       epoch: epochs done.
       state: after them.
-      position: where the stream of data was.
+      position: what else was needed to go on.
       patience: early stopping's state of each seed, in order; empty without early stopping.
     """
 
@@ -72,7 +72,7 @@ class Checkpoints:
           epoch: epochs done.
           state: taken off the device before this returns, so it may be donated afterwards.
           validation_loss: decides which checkpoint is best; None where it was not computed.
-          position: where a stream of data is.
+          position: what else is needed to go on.
           patience: of each seed.
         """
         metrics = None if validation_loss is None else {"validation_loss": validation_loss}

@@ -1,5 +1,6 @@
 """The command line: flags in, validated settings out."""
 
+import ast
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jvsc.data.paths import user_path
 from jvsc.errors import UserError
+from jvsc.model.methods import METHODS
 from jvsc.runs.allowed import OR_NONE, allowed_at
 from jvsc.runs.config import Config, flatten, make_config, nearest_key
 from jvsc.runs.model_files import LAYOUTS
@@ -17,6 +19,14 @@ from jvsc.runs.workdir import FREE_SECTIONS, read_config
 
 DEFAULT_CONFIG = "patches.py:inferred_threshold,demo"
 MODEL_MODES = ("encode", "decode", "export")
+# The modes that read a flag, of those that not all read.
+FLAGS_OF_MODES = {
+    "workdirs": ("compare",),
+    "input": ("encode", "decode"),
+    "output": MODEL_MODES,
+    "seed": MODEL_MODES,
+    "layout": ("export",),
+}
 MODES = ("train", "evaluate", "compare", *MODEL_MODES)
 USAGE = """\
 python -m jvsc.main [--config=FILE[:METHOD]] [--workdir=DIR]
@@ -96,6 +106,7 @@ def parse(arguments: Sequence[str]) -> Command:
     workdir = user_path(values.workdir or "runs/demo", "workdir")
     if values.help:
         return Command("help", workdir, Config())
+    _check_mode(values)
     if values.mode == "compare":
         return Command(
             "compare",
@@ -111,6 +122,8 @@ def parse(arguments: Sequence[str]) -> Command:
     if not values.workdir and any(_names_config(argument) for argument in arguments):
         raise UserError("--workdir is missing; give a directory for the run, such as runs/first")
     settings: ConfigDict = values.config
+    if "method" in overrides:
+        _check_method_of_file(overrides["method"], config_flags.get_config_filename(config_flag))
     with settings.ignore_type():
         settings.update_from_flattened_dict(dict.fromkeys(unset))
     # One follows from the other: the one that was asked for replaces the config file's.
@@ -120,6 +133,39 @@ def parse(arguments: Sequence[str]) -> Command:
                 settings[replaced] = None
     config = make_config(settings.to_dict())
     return Command("train", workdir, config, distributed=values.distributed)
+
+
+def _check_mode(values: flags.FlagValues) -> None:
+    """Refuses flags that a mode does not read.
+
+    Raises:
+      UserError: naming one.
+    """
+    for name, modes in FLAGS_OF_MODES.items():
+        if values[name].present and values.mode not in modes:
+            remedy = "leave it out"
+            if name == "seed" and values.mode == "train":
+                remedy = f"give --config.seeds='({values.seed},)'"
+            raise UserError(f"--{name} does not apply to --mode={values.mode}; {remedy}")
+
+
+def _check_method_of_file(method: str, file: str) -> None:
+    """Refuses another method with the settings that a config file has chosen for its own.
+
+    Raises:
+      UserError: if the file takes the method as an argument.
+    """
+    path = file.split(":")[0]
+    parts = ast.parse(Path(path).read_text(encoding="utf-8")).body
+    takes_method = any(
+        isinstance(part, ast.FunctionDef) and part.name == "get_config" and part.args.args
+        for part in parts
+    )
+    if method in METHODS and takes_method:
+        raise UserError(
+            f"--config.method={method} would take the settings of another method; give "
+            f"--config={path}:{method}"
+        )
 
 
 def _model_command(values: flags.FlagValues, overrides: dict[str, Any]) -> Command:

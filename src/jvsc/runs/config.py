@@ -122,6 +122,11 @@ class Config(Section):
         self._check_moments(method)
         self._check_only_nonzeros()
         self._check_lasso()
+        if self.num_latents % self.parallel.latent_shards:
+            raise ValueError(
+                f"num_latents is {self.num_latents} and parallel.latent_shards "
+                f"{self.parallel.latent_shards}; give a multiple"
+            )
         if self.batch_size > self.data.num_train:
             raise ValueError(
                 f"batch_size is {self.batch_size} but data.num_train only {self.data.num_train}; "
@@ -169,6 +174,12 @@ class Config(Section):
 
     def _check_encoder(self, method: Method) -> None:
         """Refuses an encoder of dictionaries elsewhere, and gates that have nothing to hold."""
+        finds_prior = isinstance(method, VariationalMethod) and method.finds_prior
+        if self.encoder.name == "message_passing" and not finds_prior:
+            raise ValueError(
+                "encoder.name=message_passing is for method=inferred_threshold, not for "
+                f"{self.method}; give another"
+            )
         if self.encoder.name != "mlp" and self.has_network_generator:
             raise ValueError(
                 f"encoder.name={self.encoder.name} is for patches or activations, not for "
@@ -176,7 +187,6 @@ class Config(Section):
             )
         if not self.encoder.lifetime_sparsity:
             return
-        finds_prior = isinstance(method, VariationalMethod) and method.finds_prior
         if not (self.has_network_generator and finds_prior):
             raise ValueError(
                 "encoder.lifetime_sparsity is for method=inferred_threshold with a generator that "
@@ -305,7 +315,8 @@ def experiment_config(
     if size and size not in sizes:
         raise UserError(f"unknown size {size!r} behind the method; {_nearest(size, sizes)}")
     changes = {**settings, **method_settings.get(config.method, {}), **sizes.get(size, {})}
-    if changes.get("sampling") in BY_MOMENTS:  # no code is drawn
+    draws = isinstance(METHODS[config.method], VariationalMethod)
+    if not draws or changes.get("sampling") in BY_MOMENTS:
         changes["num_samples"] = 1
     config.update_from_flattened_dict(changes)
     return config

@@ -32,6 +32,7 @@ from jvsc.runs.config import Config
 from jvsc.runs.factories.models import build_infer
 from jvsc.runs.restore import restore_state, seed_variables
 from jvsc.runs.subject import Compute, Subject
+from jvsc.runs.trained_model import seed_index
 from jvsc.runs.workdir import read_config
 
 TOP_LATENTS = 4
@@ -140,7 +141,9 @@ def build_features(config: Config, dataset: Dataset) -> Features | None:
 def baseline_inference(
     config: Config, dataset: Dataset
 ) -> Callable[[Shaped[np.ndarray, "N D"], Key[Array, ""]], Float[np.ndarray, "N K"]] | None:
-    """Codes of the first seed of the run in `eval.baseline`, as a function; None without one.
+    """Codes of the run in `eval.baseline`, as a function; None without one.
+
+    Of its first seed that did not diverge. It may be trained meanwhile: it is only read.
 
     Raises:
       UserError: if there is no such run, or it was trained on other data.
@@ -153,8 +156,9 @@ def baseline_inference(
         exclude={"cache_dir"}
     ):
         raise UserError(f"eval.baseline={workdir} is a run on other data; give one on the same")
-    model, state = restore_state(other, workdir, dataset.train.shape[1])
-    infer, variables = build_infer(other, model), seed_variables(state, 0)
+    model, state = restore_state(other, workdir, dataset.train.shape[1], reading=True)
+    variables = seed_variables(state, seed_index(other, workdir))
+    infer = build_infer(other, model)
     return lambda data, key: infer(*variables, data, key).codes
 
 

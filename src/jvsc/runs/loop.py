@@ -41,14 +41,12 @@ class Underway(NamedTuple):
 
     Attributes:
       before: the state at its start.
-      position: where the stream of data was then.
       metrics: of its steps, [S, steps].
       place: how many are done.
       seconds: they took.
     """
 
     before: TrainState
-    position: dict[str, Any]
     metrics: StepMetrics
     place: int
     seconds: float
@@ -113,13 +111,12 @@ class Loop:
     def _begin_epoch(self) -> None:
         before = copied(self.state)
         metrics = self.feed.begin(self.state)
-        self.underway = Underway(before, self.feed.position(), metrics, 0, 0.0)
+        self.underway = Underway(before, metrics, 0, 0.0)
 
     def go_on_within_epoch(self, unfinished: Restored, mesh: Mesh) -> None:
         """Takes up an epoch where `_keep` left it."""
         record, self.state = unfinished.position, unfinished.state
-        if record["stream"]:
-            self.feed.seek(record["stream"])
+        self.feed.seek(unfinished.epoch)
         kept: dict[str, Any] = {
             name: replicate(np.asarray(values, jnp.result_type(float)), mesh)
             for name, values in record["metrics"].items()
@@ -160,8 +157,7 @@ class Loop:
         if self.is_over() or self.epoch % output.checkpoint_every == 0:
             loss = row.get("validation_loss")
             mean_loss = float(np.mean(loss)) if loss else None
-            position = self.feed.position()
-            self.checkpoints.save(self.epoch, self.state, mean_loss, position, self.patience)
+            self.checkpoints.save(self.epoch, self.state, mean_loss, patience=self.patience)
         if self.epoch in output.draw_epochs:
             from jvsc.runs.pictures import draw_epoch  # brings in matplotlib
 
@@ -196,8 +192,8 @@ class Loop:
 
     def _keep_start(self) -> None:
         if self.checkpoints.latest != self.epoch:
-            now = self.underway
-            self.checkpoints.save(self.epoch, now.before, None, now.position, self.patience)
+            before = self.underway.before
+            self.checkpoints.save(self.epoch, before, None, patience=self.patience)
 
     def _keep(self) -> None:
         """Writes the epoch underway; and the checkpoint of its start, if there is none."""
@@ -206,7 +202,6 @@ class Loop:
         if not now.place:
             return
         record = {
-            "stream": self.feed.position(),
             "metrics": {k: np.asarray(v).tolist() for k, v in now.metrics._asdict().items()},
             "place": now.place,
             "seconds": now.seconds,

@@ -177,14 +177,16 @@ def make_bounds(config: Config, model: Model, dataset: Dataset) -> Compute | Non
 def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | None:
     """Signal-to-noise ratio of the gradient of encoder and generator, means over parameters.
 
-    Over `eval.snr_draws` draws for each of `eval.snr_batches` batches of the validation data.
+    Over `eval.snr_draws` draws for each of `eval.snr_batches` batches of the validation data. None
+    of an exact bound, whose gradient has no noise.
     """
     del dataset
-    if not isinstance(model, Variational):
+    if not isinstance(model, Variational) or model.sampling == "exact":
         return None
     settings, annealing = config.eval, model.final_annealing
     dense = model.encoder.layers is not None and model.generator.is_dictionary
     one_code = model.sampling == "max" or model.num_samples == 1
+    dense &= one_code and model.empirical_bayes is None
 
     def loss(parameters: Parameters, statistics: Statistics, data: Array, key: Key[Array, ""]):
         return model.bound(parameters, statistics, data, key, annealing)[0]
@@ -192,7 +194,7 @@ def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | N
     @jax.jit
     def of_batch(parameters: Parameters, statistics: Statistics, batch: Array, key: Array):
         data, keys = as_float(batch), jax.random.split(key, settings.snr_draws)
-        if dense and one_code:
+        if dense:
             ratios = dense_gradient_snr(model, parameters, data, keys, annealing)
         else:
             gradient = partial(jax.grad(loss), parameters, statistics, data)

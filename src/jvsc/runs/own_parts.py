@@ -155,8 +155,7 @@ def train(
                 stored = restored.position.get("call", {})
                 check_repeated(stored, call, restored.epoch, num_epochs, folder)
                 state, rows = restored.state, restored.position["metrics"]
-                if restored.position["stream"]:
-                    feed.seek(restored.position["stream"])
+                feed.seek(len(rows) * num_steps)
         validate = _make_validation_loss(model, dataset.validation)
         while len(rows) < num_epochs:
             state, row = _train_epoch(feed, state, len(rows))
@@ -164,7 +163,7 @@ def train(
             row |= validate(*variables)
             rows.append(row)
             if checkpoints is not None:
-                position = {"stream": feed.position(), "metrics": rows, "call": call}
+                position = {"metrics": rows, "call": call}
                 checkpoints.save(len(rows), state, row.get("validation_loss"), position)
             if callback is not None and callback(Epoch(len(rows), row, *variables)):
                 break

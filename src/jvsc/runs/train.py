@@ -156,8 +156,7 @@ def start_loop(
     else:
         epoch, state, patience = restored.epoch, restored.state, restored.patience
     feed = make_feed(config, model, optimizer, dataset, state, mesh)
-    if restored is not None and restored.position:
-        feed.seek(restored.position)
+    feed.seek(epoch * feed.num_steps)
     folder, diverged = own_folder(workdir, scratch), read_divergences(workdir)
     loop = Loop(
         config,
@@ -174,7 +173,7 @@ def start_loop(
         patience,
     )
     unfinished = restore_unfinished(workdir, state, tell)
-    if unfinished is not None and unfinished.epoch // config.steps_per_epoch == epoch:
+    if unfinished is not None and (unfinished.epoch - 1) // config.steps_per_epoch == epoch:
         loop.go_on_within_epoch(unfinished, mesh)
     return loop
 

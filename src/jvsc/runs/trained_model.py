@@ -293,7 +293,7 @@ def load_with(config: Config, folder: Path, seed: int | None = None) -> TrainedM
     """`load` with settings in which those of an evaluation may differ from the stored ones."""
     if (folder / MODEL_FILE).is_file():
         return _load_exported(config, folder, seed)
-    index = _seed_index(config, folder, seed)
+    index = seed_index(config, folder, seed)
     num_features, normalisation = _data_format(config, folder)
     try:
         _, state = restore_state(config, folder, num_features, _warn, reading=True)
@@ -313,7 +313,12 @@ def _warn(text: str) -> None:
     print(f"jvsc: {text}", file=sys.stderr)
 
 
-def _seed_index(config: Config, workdir: Path, seed: int | None) -> int:
+def seed_index(config: Config, workdir: Path, seed: int | None = None) -> int:
+    """Place of a seed among the run's, by default of the first that did not diverge.
+
+    Raises:
+      UserError: if the run does not have it.
+    """
     if seed is not None and seed not in config.seeds:
         raise UserError(
             f"{workdir} has the seeds {', '.join(map(str, config.seeds))}, not {seed}; give one of "

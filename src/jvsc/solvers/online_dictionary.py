@@ -122,10 +122,12 @@ def online_step(
     return atoms, moments, codes
 
 
-def next_penalty(penalty: float, codes: Float[np.ndarray, "B K"], sparsity: float) -> float:
+def next_penalty(
+    penalty: float, codes: Float[np.ndarray, "B K"], sparsity: float, lowest: float = 0.0
+) -> float:
     """The penalty after a batch, moved towards one that gives the wanted share of non-zeros."""
     share = max(float(np.mean(codes != 0)), 0.01 * sparsity)
-    return penalty * (share / sparsity) ** PENALTY_STEP
+    return max(penalty * (share / sparsity) ** PENALTY_STEP, lowest)
 
 
 def learn_dictionary(

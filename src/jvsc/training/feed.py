@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -47,15 +47,13 @@ class Feed(NamedTuple):
       begin: states -> the metrics of an epoch of which no step is done, [S, steps].
       run_steps: (states, metrics, place of the first step in the epoch, how many) -> (states,
         metrics); both are donated. The steps of an epoch are run in order.
-      position: the place in the stream of data, for a checkpoint.
-      seek: continues from such a position.
+      seek: goes on after so many steps of all epochs.
     """
 
     num_steps: int
     begin: Callable[[TrainState], StepMetrics]
     run_steps: Callable[[TrainState, StepMetrics, int, int], tuple[TrainState, StepMetrics]]
-    position: Callable[[], dict[str, Any]]
-    seek: Callable[[dict[str, Any]], None]
+    seek: Callable[[int], None]
 
     def run_epoch(self, states: TrainState) -> tuple[TrainState, StepMetrics]:
         """States after one epoch, and the metrics of each step [S, steps]."""
@@ -88,7 +86,8 @@ def resident_feed(
         return run(states, metrics, on_device, jnp.int32(place), jnp.int32(count))
 
     begin = partial(_begin, num_steps=num_steps, mesh=mesh)
-    return Feed(num_steps, begin, run_steps, dict, lambda position: None)
+    # The place in the data follows from the states' steps.
+    return Feed(num_steps, begin, run_steps, lambda step: None)
 
 
 def _begin(states: TrainState, num_steps: int, mesh: Mesh) -> StepMetrics:
@@ -135,38 +134,39 @@ def streamed_feed(
         indices = order_of(epoch)[:, place * steps : (place + 1) * steps, mine]
         return data[indices.ravel()].reshape(*indices.shape, data.shape[1])
 
-    segments = iter(
-        grain.MapDataset.range(2**31 - 1)
-        .map(read)
-        .to_iter_dataset(grain.ReadOptions(num_threads=READ_AHEAD, prefetch_buffer_size=READ_AHEAD))
-    )
+    def segments_from(first: int) -> Iterator[np.ndarray]:
+        options = grain.ReadOptions(num_threads=READ_AHEAD, prefetch_buffer_size=READ_AHEAD)
+        numbers = grain.MapDataset.range(first, 2**31 - 1)
+        return iter(numbers.map(read).to_iter_dataset(options))
 
-    # The segment in hand, and the position from which it would be read again.
-    current: list[Any] = [None, segments.get_state()]
+    # The segment in hand, and those that follow; read ahead from the first step on.
+    current: Any = None
+    segments: Iterator[np.ndarray] | None = None
 
     def run_steps(
         states: TrainState, metrics: StepMetrics, place: int, count: int
     ) -> tuple[TrainState, StepMetrics]:
+        nonlocal current, segments
+        segments = segments or segments_from(0)
         end = place + count
         while place < end:
-            if current[0] is None:
-                current[:] = None, segments.get_state()
-                current[0] = jax.make_array_from_process_local_data(sharding, next(segments))
+            if current is None:
+                current = jax.make_array_from_process_local_data(sharding, next(segments))
             stop = min(end, (place // steps + 1) * steps)
             states, metrics = run(
-                states, metrics, current[0], jnp.int32(place), jnp.int32(stop - place)
+                states, metrics, current, jnp.int32(place), jnp.int32(stop - place)
             )
             place = stop
             if place % steps == 0:
-                current[:] = None, segments.get_state()
+                current = None
         return states, metrics
 
-    def seek(position: dict[str, Any]) -> None:
-        segments.set_state(position)
-        current[:] = None, position
+    def seek(step: int) -> None:
+        nonlocal current, segments
+        current, segments = None, segments_from(step // steps)
 
     begin = partial(_begin, num_steps=num_steps, mesh=mesh)
-    return Feed(num_steps, begin, run_steps, lambda: current[1], seek)
+    return Feed(num_steps, begin, run_steps, seek)
 
 
 def orders_of_epochs(

@@ -65,16 +65,8 @@ def spread_latents(tree: Any, mesh: Mesh, num_latents: int) -> Any:
     Args:
       tree: a `TrainState` with a leading axis; each process gives the whole of it.
       mesh: of `make_mesh`.
-      num_latents: K.
-
-    Raises:
-      UserError: if K cannot be divided evenly.
+      num_latents: K, a multiple of the devices among which latents are divided.
     """
-    shards = mesh.shape[LATENT_AXIS]
-    if num_latents % shards:
-        raise UserError(
-            f"num_latents is {num_latents} and parallel.latent_shards {shards}; give a multiple"
-        )
     return _place(tree, mesh, lambda path, leaf: _spec(path, leaf, num_latents))
 
 

@@ -100,7 +100,8 @@ def online_feed(
     def begin(states: TrainState) -> StepMetrics:
         return no_metrics(states.step.shape[0], num_steps, mesh)
 
-    return Feed(num_steps, begin, run_steps, dict, lambda position: None)
+    # The place in the data follows from the states' steps.
+    return Feed(num_steps, begin, run_steps, lambda step: None)
 
 
 def _prepared(
