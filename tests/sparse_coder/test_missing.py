@@ -194,3 +194,11 @@ def test_half_of_a_photographs_pixels_are_filled_in():
         assert of_rest(filled) > of_rest(beside) + 0.2
         if method == "inferred_threshold":  # the lasso shrinks what is penalised, the mean too
             assert of_rest(filled) > of_rest(own_mean) + 0.005
+
+
+@pytest.mark.parametrize(
+    "given", [{"method": "topk"}, {"refine_steps": 3}, {"sparsity": None}, {"method": "gaussian"}]
+)
+def test_where_nan_cannot_be_coded_the_message_does_not_say_so(given):
+    with pytest.raises(UserError, match=r"X contains NaN; fill them$"):
+        SparseCoder(8, max_iter=1, **given).fit(HOLES)

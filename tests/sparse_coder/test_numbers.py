@@ -208,7 +208,7 @@ def test_what_is_learned_is_the_same_function_in_other_units(method, encoder, to
     def explained(what, rows):
         if what.is_solved:
             penalty = float(np.exp(what.statistics.generator["control"]))
-            codes = what.improve(rows, None, penalty, 0)
+            codes = what.solve(rows, penalty).codes
         else:
             # Draws follow from a datum's values, so locations are compared instead.
             model = what.coder.model
@@ -319,3 +319,11 @@ def test_what_the_machine_cannot_hold_is_refused(given, message):
     assert "\n" not in str(refused.value)
     with pytest.raises(UserError, match="and this machine has"):
         SparseCoder(**given).partial_fit(NORMAL)
+
+
+def test_whole_weights_whose_sum_has_no_room_are_weights_still():
+    weights = np.random.default_rng(0).integers(2**51, 2**52, 5000).astype(np.float64)
+    order = weighted_order(weights)
+    assert len(order) == 8 * 5000
+    counts = np.bincount(order, minlength=5000)
+    np.testing.assert_allclose(counts, weights / weights.mean() * 8, atol=1)

@@ -174,3 +174,43 @@ def test_a_share_that_no_penalty_gives_is_told_of():
     data[:, 4:] = 0
     with pytest.warns(UserWarning, match=r"sparsity=0\.7 cannot be had: at most 50%"):
         coder.fit(data)
+
+
+@pytest.mark.slow
+def test_a_share_that_data_of_low_rank_cannot_have_ends_in_a_warning_not_an_error():
+    random = np.random.default_rng(0)
+    data = random.normal(size=(64, 3)) @ random.normal(size=(3, 30))
+    with pytest.warns(UserWarning, match=r"sparsity=0\.3 cannot be had: at most"):
+        SparseCoder(60, "lasso", sparsity=0.3, random_state=0, max_iter=40).fit(data)
+
+
+def test_a_share_between_those_that_a_row_can_have_is_no_reason_to_warn():
+    coder = SparseCoder(method="lasso", random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for row in np.random.default_rng(0).normal(size=(12, 4)):
+            coder.partial_fit(row[None])
+
+
+@pytest.mark.parametrize("alpha", [1.0, 100.0])
+def test_the_loss_of_a_fit_is_that_of_its_penalty(alpha):
+    coder = learned("fista", alpha=alpha, max_iter=30)
+    codes, penalty = coder.transform(DIGITS), coder.penalty_
+    error = (DIGITS - coder.inverse_transform(codes)) / coder.scale_
+    expected = 0.5 * np.sum(error**2, 1).mean() + penalty * np.abs(codes).sum(1).mean()
+    assert coder.loss_curve_[-1] == pytest.approx(expected, rel=0.1)
+
+
+def test_a_few_large_rows_do_not_make_the_others_codes_sparser():
+    coder = SparseCoder(32, "fista", sparsity=0.2, random_state=0, batch_size=64)
+    coder.partial_fit(DIGITS[:1024])
+    before = np.mean(coder.transform(DIGITS[:1024]) != 0)
+    coder.partial_fit(30 * DIGITS[1024:1034])
+    assert np.mean(coder.transform(DIGITS[:1024]) != 0) == pytest.approx(before, rel=0.3)
+
+
+@pytest.mark.parametrize("first", [{"alpha": 20.0}, {"sparsity": 0.1}])
+def test_another_share_is_had_from_the_next_part_on(first):
+    coder = SparseCoder(32, "lasso", random_state=0, max_iter=5, **first).fit(DIGITS)
+    coder.set_params(alpha=None, sparsity=0.3).partial_fit(DIGITS)
+    assert np.mean(coder.transform(DIGITS) != 0) == pytest.approx(0.3, abs=0.02)

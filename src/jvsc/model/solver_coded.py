@@ -30,6 +30,7 @@ class SolverCoded:
       penalty_warmup: step -> factor of the penalty in training.
       frobenius: weight of the dictionary's norm; zero for a generator that is a network.
       has_missing: whether NaN is an entry that is not there.
+      penalty_factor: statistics -> factor of the penalty that training has found.
     """
 
     generator: Generator
@@ -38,6 +39,7 @@ class SolverCoded:
     penalty_warmup: Callable[[Int[Array, ""]], ArrayLike] = lambda step: 1.0
     frobenius: float = 0.0
     has_missing: bool = False
+    penalty_factor: Callable[[Statistics], ArrayLike] = lambda statistics: 1.0
 
     def init(self, key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
         """Initial parameters and statistics of the generator; there is no encoder."""
@@ -60,7 +62,8 @@ class SolverCoded:
         network; lambda ||s||_1 has no gradient here. The metrics' loss is objective (10).
         """
         del key, first
-        penalty = self.penalty * jnp.asarray(self.penalty_warmup(step))
+        warmup = jnp.asarray(self.penalty_warmup(step))
+        penalty = self.penalty * warmup * self.penalty_factor(statistics)
         codes = self.solve(jax.lax.stop_gradient(parameters), statistics, data, penalty)
         codes = jax.lax.stop_gradient(codes)
         reconstruction, generator_statistics = self.generator.apply(
@@ -83,7 +86,7 @@ class SolverCoded:
     ) -> Inference:
         """The solver's codes at the last penalty."""
         del keys
-        penalty = jnp.asarray(self.penalty, jnp.float32)
+        penalty = jnp.asarray(self.penalty * self.penalty_factor(statistics), jnp.float32)
         return Inference(self.solve(parameters, statistics, data, penalty))
 
     def validation_loss(
@@ -94,8 +97,8 @@ class SolverCoded:
         inferred: Inference,
     ) -> Float[Array, " B"]:
         """Objective (10)."""
-        del statistics
-        return sparse_coding_objective(data, reconstruction, inferred.codes, self.penalty).total()
+        penalty = self.penalty * self.penalty_factor(statistics)
+        return sparse_coding_objective(data, reconstruction, inferred.codes, penalty).total()
 
 
 def solver_metrics(

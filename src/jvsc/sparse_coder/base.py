@@ -17,7 +17,7 @@ from jvsc.runs.config import check_method, validated
 from jvsc.runs.model_files import LAYOUTS
 from jvsc.runs.sae_lens import save_sae_lens
 from jvsc.solvers.problem import as_real
-from jvsc.sparse_coder.settings import CoderSettings
+from jvsc.sparse_coder.settings import CoderSettings, check_parameters
 from jvsc.sparse_coder.sizes import MOST_COMPONENTS
 from jvsc.sparse_coder.standardised_rows import Data
 from jvsc.sparse_coder.stored import load_coder, save_coder, trained_autoencoder
@@ -149,9 +149,18 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         except ValueError as error:
             if "contains NaN" not in str(error):
                 raise
-        raise UserError(
-            "X contains NaN; give allow_nan=True to code the entries that are there, or fill them"
-        )
+        remedy = "give allow_nan=True to code the entries that are there, or fill them"
+        raise UserError(f"X contains NaN; {remedy if self._could_have_nan(X) else 'fill them'}")
+
+    def _could_have_nan(self, X: Any) -> bool:
+        """Whether `allow_nan=True` would serve."""
+        if scipy.sparse.issparse(X):
+            return False
+        try:
+            check_parameters(self._settings().model_copy(update={"allow_nan": True}))
+        except UserError:
+            return False
+        return True
 
     def _check_fitted(self, X: MatrixLike) -> Data:
         check_is_fitted(self)

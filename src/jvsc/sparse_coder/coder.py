@@ -115,8 +115,14 @@ def tracked_model(plan: Plan, num_features: int) -> SolverCoded | Variational | 
         return replace(model, has_missing=plan.allows_nan)
     if isinstance(model, SolverCoded):
         generator = tracked_generator(model.generator, plan.sparsity, initial_log_penalty(config))
-        solve = partial(solve_tracked, positive=plan.positive, has_missing=plan.allows_nan)
-        return replace(model, generator=generator, solve=solve, has_missing=plan.allows_nan)
+        solve = partial(solve_roughly, positive=plan.positive, has_missing=plan.allows_nan)
+        return replace(
+            model,
+            generator=generator,
+            solve=solve,
+            has_missing=plan.allows_nan,
+            penalty_factor=tracked_factor,
+        )
     assert plan.sparsity is not None  # refused of other methods
     if isinstance(model, SparseAutoencoder):
         if config.method != "relu_l1":  # the others' losses hold a number of non-zeros
@@ -158,7 +164,12 @@ def initial_log_penalty(config: Config) -> float:
     return math.log(config.generator.initial_norm)
 
 
-def solve_tracked(
+def tracked_factor(statistics: Statistics) -> Float[Array, ""]:
+    """What the controller has made of the penalty."""
+    return jnp.exp(statistics.generator["control"])
+
+
+def solve_roughly(
     parameters: Parameters,
     statistics: Statistics,
     data: Float[Array, "B D"],
@@ -166,11 +177,11 @@ def solve_tracked(
     positive: bool = False,
     has_missing: bool = False,
 ) -> Float[Array, "B K"]:
-    """FISTA's codes at the controller's penalty, in units of `penalty`."""
-    tracking = penalty * jnp.exp(statistics.generator["control"])
+    """FISTA's codes for a training step."""
+    del statistics
     present = ~jnp.isnan(data) if has_missing else None
     given: Any = {"positive": positive, "present": present} | TRAINING_LIMITS
-    return fista(data, parameters.generator, tracking, **given).codes
+    return fista(data, parameters.generator, penalty, **given).codes
 
 
 def content_keys(key: Key[Array, ""], data: Float[Array, "B D"]) -> Key[Array, " B"]:

@@ -14,7 +14,7 @@ from jvsc.errors import UserError
 from jvsc.model.parameters import Parameters, Statistics
 from jvsc.model.solver_coded import SolverCoded
 from jvsc.solvers import fista
-from jvsc.solvers.lasso import fastest_lasso
+from jvsc.solvers.lasso import fastest_lasso, is_available
 from jvsc.solvers.problem import LassoSolution, norms_of, present_entries
 from jvsc.sparse_coder.coder import Coder, make_coder
 from jvsc.sparse_coder.refining import highest_penalty, penalty_for, refinement
@@ -32,8 +32,8 @@ UNSOLVED, ROUNDING = 10 * CODING_TOLERANCE, 1e-6
 FLOAT32_SCALES = (1e-30, 1e30)
 # Data whose share of non-zeros decides a penalty.
 CALIBRATION_ROWS = 1024
-# A share of non-zeros that has so much of the wanted one has it.
-NEARLY = 0.8
+# A share of non-zeros that has so much of the wanted one has it; fewer rows say nothing of others.
+NEARLY, FEWEST_ROWS = 0.8, 16
 
 
 def check_sizes(atoms: Float[np.ndarray, "K D"] | None, scale: float) -> None:
@@ -184,12 +184,14 @@ def codes_of(
             "again"
         )
     excess: list[np.ndarray] = []
+    has_missing = False
     for part, count in rows.chunks():
         if what.is_solved:
             assert penalty is not None
             solution = what.solve(part, penalty)
             codes = solution.codes
             excess.append(what.above_optimum(part, solution, penalty)[:count])
+            has_missing |= bool(np.isnan(part).any())
         else:
             codes = what.encode(part)
             if refine_steps:
@@ -197,14 +199,15 @@ def codes_of(
                 codes = what.refined(part, codes, penalty, refine_steps)
         yield np.asarray(codes)[:count], part[:count]
     if excess:
-        _warn_of_unsolved(np.concatenate(excess), what.online)
+        has_better = is_available() and not (what.online or has_missing)
+        _warn_of_unsolved(np.concatenate(excess), has_better)
 
 
-def _warn_of_unsolved(excess: Float[np.ndarray, " N"], online: bool) -> None:
+def _warn_of_unsolved(excess: Float[np.ndarray, " N"], has_better: bool) -> None:
     """Warns where a solver ended before codes were as near to the lasso's optimum as is asked."""
     missed = np.count_nonzero(excess)
     if missed:
-        other = "" if online else ", or method='lasso', whose solver is more exact"
+        other = ", or method='lasso', whose solver is more exact" if has_better else ""
         warnings.warn(
             f"{missed} of {len(excess)} codes were left before the lasso's optimum, above which "
             f"they may be by {100 * excess.max():.2g}%; ask for fewer non-zeros (a lower "
@@ -244,8 +247,9 @@ def calibrated_penalty(
         return share(what.refined(part, start, penalty, refine_steps))
 
     wanted = share(start) if sparsity is None else sparsity
-    penalty = penalty_for(share_at, wanted, highest)
-    if what.is_solved and (most := share_at(penalty)) < NEARLY * wanted:
+    penalty, is_enough = penalty_for(share_at, wanted, highest)
+    has_less = what.is_solved and not is_enough and count >= FEWEST_ROWS
+    if has_less and (most := share_at(penalty)) < NEARLY * wanted:
         warnings.warn(
             f"sparsity={wanted} cannot be had: at most {100 * most:.2g}% of the lasso's codes are "
             "not zero at any penalty; give a lower sparsity, or look for outliers in the data",

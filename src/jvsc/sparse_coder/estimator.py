@@ -267,7 +267,7 @@ class SparseCoder(LearningCoder):
                     "partial_fit would not keep the dictionary that was given to fit; give it as "
                     "dict_init to a new SparseCoder to begin with it"
                 )
-            before = None if begins else self._penalty_so_far()
+            before, lengthened = None if begins else self._penalty_so_far(), 1.0
             data = self._check(X, reset=begins)
             count = data.shape[0]
             initial = self._given_atoms("dict_init", data.shape[1])
@@ -281,7 +281,8 @@ class SparseCoder(LearningCoder):
                 state = self._begun(coder, None, initial)
             else:
                 self._check_unchanged(coder)
-                state = unpacked(self._after_more(plan, data))
+                packed_state, lengthened = self._after_more(plan, data)
+                state = unpacked(packed_state)
             if self._moments is not None:
                 _, self.mean_, _, self.scale_ = self._moments
             order = np.arange(-(-count // batch) * batch) % count
@@ -295,7 +296,7 @@ class SparseCoder(LearningCoder):
             losses = self._train(plan, coder, state, rows, 0 if waits else 1, watch)
             self.loss_curve_ = self.loss_curve_ + losses
             self.n_iter_ += len(losses)
-            self._calibrate(self._rows(data), before)
+            self._calibrate(self._rows(data), before, lengthened)
         return self
 
     def transform(self, X: MatrixLike) -> np.ndarray | scipy.sparse.csr_array:

@@ -99,20 +99,25 @@ class LearningCoder(CoderBase):
                 "set them back"
             )
 
-    def _after_more(self, plan: Plan, data: Data) -> TrainState:
-        """The state, in the units of all data so far."""
+    def _after_more(self, plan: Plan, data: Data) -> tuple[TrainState, float]:
+        """The state in the units of all data so far, and how often its dictionary was lengthened.
+
+        Atoms of norm 1 keep it.
+        """
         before = self._moments
         if before is None:
-            return self._state
+            return self._state, 1.0
         self._moments = now = moments(data, before)
         if before.is_constant:  # nothing was learned yet
-            return self._state
+            return self._state, 1.0
+        ratio = before.scale / now.scale
         if plan.learns_online:
-            return rescaled_online(self._state, before.scale / now.scale)
+            return rescaled_online(self._state, ratio), 1.0
         # The scale of few rows was chance, and so are atoms of its size.
         if before.counts.sum() < FEW * now.counts.sum():
-            return self._state
-        return rescaled(plan, self._state, before.scale / now.scale)
+            return self._state, 1.0
+        lengthened = 1.0 if plan.config.generator.unit_norm else ratio
+        return rescaled(plan, self._state, ratio), lengthened
 
     def _rows(self, data: Data) -> StandardisedRows:
         """Rows to be coded.
@@ -194,13 +199,16 @@ class LearningCoder(CoderBase):
             )
         return penalty
 
-    def _calibrate(self, rows: StandardisedRows, before: PenaltySoFar | None = None) -> None:
+    def _calibrate(
+        self, rows: StandardisedRows, before: PenaltySoFar | None = None, lengthened: float = 1.0
+    ) -> None:
         """The penalty: as given, or with the wanted share of non-zeros of codes of data fitted.
 
         Args:
           rows: of the fit, or a part.
           before: of the parts before it, with which it is averaged as if each had as many rows as
             a calibration has at most: a small part is hardly heard.
+          lengthened: how many times as long the dictionary is as it was then.
         """
         self.__dict__.pop("penalty_", None)
         penalty = self._given_penalty()
@@ -208,9 +216,11 @@ class LearningCoder(CoderBase):
             what, steps = self._learned(), int(self.refine_steps)
             penalty = calibrated_penalty(what, rows, self.sparsity, steps)
             if penalty is not None and before is not None:
-                # A lasso's penalty has the data's units; of a count of non-zeros, their square.
-                power = 2 if needs_no_draw(what.coder.model) else 1
-                earlier = before.penalty * (before.scale / self.scale_) ** power
+                # A lasso's penalty has the data's units and the atoms'; that of a count of codes
+                # has the data's squared.
+                ratio = before.scale / self.scale_
+                other = ratio if needs_no_draw(what.coder.model) else lengthened
+                earlier = before.penalty * ratio * other
                 count = min(len(rows), CALIBRATION_ROWS)
                 share = count / (count + min(before.num_rows, CALIBRATION_ROWS))
                 penalty = earlier ** (1 - share) * penalty**share
@@ -218,8 +228,8 @@ class LearningCoder(CoderBase):
             self.penalty_ = penalty
 
     def _penalty_so_far(self) -> PenaltySoFar | None:
-        """What calibrations before have found; None where there was none, or it was given."""
-        if not hasattr(self, "penalty_") or self.alpha is not None:
+        """What calibrations before have found for the same share; None where there were none."""
+        if not hasattr(self, "penalty_") or self._plan.sparsity != self.sparsity:
             return None
         return PenaltySoFar(
             self.penalty_, self.scale_, self.n_steps_ * self._plan.config.batch_size

@@ -28,6 +28,8 @@ from jvsc.training.state import TrainState
 
 # Data whose share of non-zeros decides the first penalty.
 FIRST_ROWS = 256
+# Least penalty for atoms of norm 1, as a share of a row's norm: codes are least squares by then.
+LOWEST = 1e-4
 
 
 def run_online_passes(
@@ -121,10 +123,16 @@ def _pass(
         of_steps.append((energy / len(batch), float(np.mean(codes != 0))))
         penalty = now.penalty
         if plan.sparsity is not None:
-            penalty = next_penalty(penalty, codes, plan.sparsity)
+            penalty = next_penalty(penalty, codes, plan.sparsity, LOWEST * usual_norm(batch))
         now = _Online(now.step + 1, atoms, moments, penalty)
     loss, share = np.asarray(of_steps).mean(axis=0).tolist()
     return now, loss, share
+
+
+def usual_norm(rows: Float[np.ndarray, "n D"]) -> float:
+    """The median norm of rows that are not zero; zero where all are."""
+    energy = np.nansum(rows**2, axis=1)
+    return float(np.sqrt(np.median(energy[energy > 0]))) if energy.any() else 0.0
 
 
 def _first_penalty(
@@ -138,7 +146,7 @@ def _first_penalty(
         return float(np.mean(np.asarray(codes) != 0))
 
     highest = float(np.abs(np.nan_to_num(rows) @ atoms.T).max())
-    return penalty_for(share, sparsity, highest) if highest else 1.0
+    return penalty_for(share, sparsity, highest)[0] if highest else 1.0
 
 
 def rescaled_online(state: TrainState, factor: float) -> TrainState:

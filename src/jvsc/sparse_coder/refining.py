@@ -59,11 +59,12 @@ def highest_penalty(model: Model, statistics: Statistics, correlation: float, wi
 
 def penalty_for(
     share: Callable[[float], float], sparsity: float, highest: float, halvings: int = 12
-) -> float:
+) -> tuple[float, bool]:
     """The penalty at which a share of non-zeros is the wanted one, by bisection of its logarithm.
 
     Of three powers of ten, or of the next three where few data are so much larger than the others.
-    Where none of them gives so many non-zeros it is near the lowest.
+    Where none of them gives so many non-zeros it is near the lowest, and the answer's second part
+    is False.
 
     Args:
       share: penalty -> share of non-zeros, which falls as the penalty grows.
@@ -82,4 +83,4 @@ def penalty_for(
                 high = middle
         if is_enough:
             break
-    return math.exp((low + high) / 2)
+    return math.exp((low + high) / 2), is_enough

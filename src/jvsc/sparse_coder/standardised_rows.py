@@ -242,7 +242,7 @@ def weighted_order(weights: Float[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
     if (weights == np.rint(weights)).all() and weights.max() < 2**53:
         whole = weights.astype(np.int64)
         whole //= np.gcd.reduce(whole)
-        if whole.sum() <= most:
+        if whole.sum(dtype=np.float64) <= most:
             return np.repeat(np.arange(len(weights)), whole)
     ends = np.rint(np.cumsum(weights / weights.sum()) * most).astype(np.int64)
     return np.repeat(np.arange(len(weights)), np.diff(ends, prepend=0))
