@@ -97,7 +97,7 @@ class SolverCoded:
         inferred: Inference,
     ) -> Float[Array, " B"]:
         """Objective (10)."""
-        penalty = self.penalty * self.penalty_factor(statistics)
+        penalty = jnp.asarray(self.penalty * self.penalty_factor(statistics))
         return sparse_coding_objective(data, reconstruction, inferred.codes, penalty).total()
 
 

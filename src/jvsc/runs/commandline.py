@@ -123,7 +123,7 @@ def parse(arguments: Sequence[str]) -> Command:
         raise UserError("--workdir is missing; give a directory for the run, such as runs/first")
     settings: ConfigDict = values.config
     if "method" in overrides:
-        _check_method_of_file(overrides["method"], config_flags.get_config_filename(config_flag))
+        _check_method_of_file(str(settings.method), config_flags.get_config_filename(config_flag))
     with settings.ignore_type():
         settings.update_from_flattened_dict(dict.fromkeys(unset))
     # One follows from the other: the one that was asked for replaces the config file's.

@@ -108,9 +108,9 @@ class Learned(NamedTuple):
             return solution
         # Complete rows have the same codes whatever rows are beside them.
         of_complete = solver(np.nan_to_num(rows), atoms, penalty, **options)
-        complete = present.all(axis=1)
+        complete = np.all(present, axis=1)
         return LassoSolution(
-            np.where(complete[:, None], of_complete.codes, solution.codes),
+            np.where(np.expand_dims(complete, 1), of_complete.codes, solution.codes),
             np.where(complete, of_complete.gap, solution.gap),
             np.where(complete, of_complete.iterations, solution.iterations),
         )

@@ -72,15 +72,14 @@ def penalty_for(
       highest: a penalty at which the share is zero.
       halvings: of a range.
     """
-    high = math.log(highest)
-    for _ in range(2):
-        low, is_enough = high - RANGE, False
+    low = high = math.log(highest)
+    is_enough = False
+    while not is_enough and low > math.log(highest) - 1.5 * RANGE:
+        low = high - RANGE
         for _ in range(halvings):
             middle = (low + high) / 2
             if share(math.exp(middle)) > sparsity:
                 low, is_enough = middle, True
             else:
                 high = middle
-        if is_enough:
-            break
     return math.exp((low + high) / 2), is_enough
