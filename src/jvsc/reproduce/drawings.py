@@ -97,7 +97,13 @@ def draw_ratios(records: Mapping[str, Mapping[int, RunRecord]], path: Path) -> P
         axis.set_yticks(range(len(records)), list(records))
         axis.margins(x=0.15)
     axes[0].invert_yaxis()
-    axes[-1].legend(frameon=False, fontsize=8)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(counts),
+        frameon=False,
+        fontsize=8,
+    )
     return write_figure(figure, path)
 
 
