@@ -317,7 +317,9 @@ def test_a_mistake_in_the_output_is_one_line(mode, output, message, exported, tm
     (tmp_path / "there").mkdir()
     for name in ("there.npz", "there.npy", "x.npy"):
         (tmp_path / name).write_bytes(b"kept")
-    arguments = [f"--mode={mode}", f"--workdir={exported}", f"--input={tmp_path / 'x.npy'}"]
+    arguments = [f"--mode={mode}", f"--workdir={exported}"]
+    if mode != "export":
+        arguments.append(f"--input={tmp_path / 'x.npy'}")
     if output:
         arguments.append(f"--output={tmp_path / output}")
     assert run(arguments) == EXIT_USER_ERROR

@@ -20,7 +20,7 @@ from jvsc.runs.workdir import FREE_SECTIONS, read_config
 DEFAULT_CONFIG = "patches.py:inferred_threshold,demo"
 MODEL_MODES = ("encode", "decode", "export")
 # The modes that read a flag, of those that not all read.
-FLAGS_OF_MODES = {
+FLAGS_OF_MODES: dict[str, tuple[str, ...]] = {
     "workdirs": ("compare",),
     "input": ("encode", "decode"),
     "output": MODEL_MODES,
