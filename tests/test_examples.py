@@ -21,6 +21,7 @@ def share(told, name):
     return float(re.search(rf"{name}: ([\d.]+)%", told).group(1)) / 100
 
 
+@pytest.mark.slow
 def test_photographs_give_sparse_codes_and_a_picture_of_atoms(tmp_path):
     picture = tmp_path / "atoms.png"
     sizes = ("--num-train=2000", "--n-components=32", "--max-iter=50")
@@ -31,6 +32,7 @@ def test_photographs_give_sparse_codes_and_a_picture_of_atoms(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_missing_pixels_are_filled_in(tmp_path):
     picture = tmp_path / "inpainted.png"
     told = told_by("inpainting.py", f"--picture={picture}", "--num-train=4000", "--max-iter=30")
@@ -57,6 +59,7 @@ def test_the_method_on_one_screen_gives_sparse_codes():
     assert re.search(r"objective \(10\): [\d.]+, of zero codes 32.0", told)
 
 
+@pytest.mark.slow
 def test_a_posterior_of_ones_own_gives_codes_that_are_never_negative(tmp_path):
     sizes = ("--num-train=2000", f"--workdir={tmp_path}")
     told = told_by("own_model.py", "--num-epochs=4", *sizes)

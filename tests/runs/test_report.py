@@ -289,6 +289,7 @@ def test_a_killed_evaluation_goes_on_with_what_it_had_finished(runs, tmp_path, m
     assert not (workdir / "evaluation.partial.json").exists()
 
 
+@pytest.mark.slow
 def test_other_settings_do_not_use_what_a_killed_evaluation_left(runs, tmp_path):
     workdir = shutil.copytree(runs[0], tmp_path / "run")
     partial = {"identity": {"epochs": [2]}, "entries": {"0/codes": {"values": {}, "seconds": 0}}}

@@ -86,8 +86,10 @@ def test_many_data_are_solved_by_their_signs_as_few_are_by_descent(penalty):
     np.testing.assert_allclose(again, codes, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_data", [30, 300])
-@pytest.mark.parametrize("penalty", [0.1, 0.003])
+@pytest.mark.parametrize(
+    ("penalty", "num_data"),
+    [(0.1, 30), (0.1, 300), (0.003, 30), pytest.param(0.003, 300, marks=pytest.mark.slow)],
+)
 def test_float32_meets_the_optimum_where_atoms_are_twice_the_features(num_data, penalty):
     """Such supports' Gram matrices are singular, and rounding makes them indefinite."""
     data, dictionary = problem(num_data, num_atoms=256, num_features=128, dtype=np.float32)

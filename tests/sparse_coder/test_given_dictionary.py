@@ -38,7 +38,14 @@ def test_the_lasso_by_a_given_dictionary_is_scikit_learns():
     assert explained(coder) > 0.8
 
 
-@pytest.mark.parametrize("method", ["inferred_threshold", "topk", "thresholded_laplacian"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("inferred_threshold", marks=pytest.mark.slow),
+        "topk",
+        "thresholded_laplacian",
+    ],
+)
 def test_an_encoder_is_trained_for_a_given_dictionary(method, tmp_path):
     coder = SparseCoder(
         method=method, dictionary=ATOMS, n_samples=3, sparsity=0.2, max_iter=40, random_state=0

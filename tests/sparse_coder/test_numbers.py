@@ -84,7 +84,15 @@ def test_moments_of_parts_are_those_of_the_whole(scale):
         np.testing.assert_allclose(whole.deviation, scaler.scale_)
 
 
-@pytest.mark.parametrize("sizes", [(1,), (2,), (1, 1, 3), (0.5,)])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1,),
+        pytest.param((2,), marks=pytest.mark.slow),
+        (1, 1, 3),
+        pytest.param((0.5,), marks=pytest.mark.slow),
+    ],
+)
 def test_a_first_part_of_few_rows_decides_nothing(sizes, tmp_path):
     """The first parts' rows are far from the mean, and the score is that of equal parts."""
     order = np.argsort(-np.sum((DIGITS - DIGITS.mean(0)) ** 2, axis=1), kind="stable")

@@ -18,6 +18,7 @@ def mixtures(num_data=600, num_features=16):
     return codes @ atoms + 0.1 * random.normal(size=(num_data, num_features))
 
 
+@pytest.mark.slow
 def test_usual_components_are_four_a_feature_and_256_at_most():
     random = np.random.default_rng(0)
     for num_features, count in ((3, 12), (80, 256)):

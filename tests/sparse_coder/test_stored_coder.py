@@ -22,7 +22,7 @@ CASES = [
     {},
     {"sparsity": None, "refine_steps": 2},
     {"method": "fista"},
-    {"method": "thresholded_laplacian", "refine_steps": 2},
+    pytest.param({"method": "thresholded_laplacian", "refine_steps": 2}, marks=pytest.mark.slow),
 ]
 
 

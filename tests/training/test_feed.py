@@ -113,6 +113,7 @@ def test_bytes_become_floats_in_the_unit_interval_and_floats_stay():
     np.testing.assert_array_equal(prepare(jnp.asarray(floats), keys), floats)
 
 
+@pytest.mark.slow
 def test_programs_of_many_lengths_of_data_are_dropped():
     """A caller that fits again and again would otherwise keep one of each length for ever."""
     state, optimizer = states((0,))

@@ -30,8 +30,9 @@ CODING_TOLERANCE = 1e-4
 UNSOLVED, ROUNDING = 10 * CODING_TOLERANCE, 1e-6
 # Scales with which a dictionary has room in float32.
 FLOAT32_SCALES = (1e-30, 1e30)
-# Data whose share of non-zeros decides a penalty.
+# Data whose share of non-zeros decides a penalty, and how nearly they are solved for it.
 CALIBRATION_ROWS = 1024
+ROUGHLY: dict[str, Any] = {"max_iterations": 500}
 # A share of non-zeros that has so much of the wanted one has it; fewer rows say nothing of others.
 NEARLY, FEWEST_ROWS = 0.8, 16
 
@@ -97,11 +98,11 @@ class Learned(NamedTuple):
         """The encoder's codes, each by draws that follow from its datum's values."""
         return self.coder.codes(self.parameters, self.statistics, rows, jax.random.key(self.seed))
 
-    def solve(self, rows: Float[np.ndarray, "B D"], penalty: float) -> LassoSolution:
+    def solve(self, rows: Float[np.ndarray, "B D"], penalty: float, **limits: Any) -> LassoSolution:
         """The lasso's codes of rows in which NaN is an entry that is not there."""
         solver = fastest_lasso if self.online else fista
         atoms = np.asarray(self.dictionary)
-        options: Any = {"positive": self.positive, "tolerance": CODING_TOLERANCE}
+        options: Any = {"positive": self.positive, "tolerance": CODING_TOLERANCE} | limits
         present = present_entries(rows)
         solution = solver(rows, atoms, penalty, present=present, **options)
         if present is None or not present.all(axis=1).any():
@@ -243,7 +244,7 @@ def calibrated_penalty(
 
     def share_at(penalty: float) -> float:
         if what.is_solved:
-            return share(what.solve(part, penalty).codes)
+            return share(what.solve(part, penalty, **ROUGHLY).codes)
         return share(what.refined(part, start, penalty, refine_steps))
 
     wanted = share(start) if sparsity is None else sparsity
