@@ -214,7 +214,7 @@ def _warn_of_unsolved(excess: Float[np.ndarray, " N"], has_better: bool) -> None
             f"they may be by {100 * excess.max():.2g}%; ask for fewer non-zeros (a lower "
             f"sparsity, or a higher alpha){other}",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
