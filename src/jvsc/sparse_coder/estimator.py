@@ -317,6 +317,10 @@ class SparseCoder(LearningCoder):
           UserError: for a parameter that does not serve, `refine_steps` that were 0 in the fit, or
             rows far larger than those fitted.
           ValueError: for data of another width, or that are not finite.
+
+        Warns:
+          ConvergenceWarning: if the lasso's solver ended before some codes were within a thousandth
+            of its least objective.
         """
         data = self._check_fitted(X)
         kind = np.dtype(np.float32 if data.dtype == np.float32 else np.float64)
