@@ -30,6 +30,14 @@ def test_what_the_machine_has_not_is_refused_with_its_size(changes, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_draws_that_all_have_a_gradient_are_held_at_once():
+    given = {"num_samples": 10**9, "sampling_chunk": 1}
+    check_needs(small_config(**given))
+    for sampling in ("avg", "iwae"):
+        with pytest.raises(UserError, match="num_samples"):
+            check_needs(small_config(**given, sampling=sampling))
+
+
 def test_a_run_that_fits_is_not_refused(monkeypatch):
     check_needs(small_config())
     monkeypatch.setattr(errors, "machine_memory", lambda: 100)

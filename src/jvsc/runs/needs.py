@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from jvsc.errors import refuse_beyond_memory
 from jvsc.model.networks import ARCHITECTURES
+from jvsc.model.sampling import Sampling
 from jvsc.runs.config import Config
 
 FLOAT = 4
@@ -12,7 +13,8 @@ FLOAT = 4
 
 def largest_arrays(config: Config, num_features: int) -> dict[str, int]:
     """Bytes of arrays that a training or an evaluation holds at least, by the settings' keys."""
-    latents, draws, seeds = config.num_latents, config.num_samples, len(config.seeds)
+    latents, seeds = config.num_latents, len(config.seeds)
+    draws = draws_held(config.num_samples, config.sampling_chunk, config.sampling)
     batch = config.batch_size * latents * FLOAT
     hidden = config.encoder.hidden if not config.has_network_generator else ()
     widths = (num_features, *hidden, latents)
@@ -24,14 +26,18 @@ def largest_arrays(config: Config, num_features: int) -> dict[str, int]:
     return {
         "num_latents": seeds * (latents * num_features + moments) * FLOAT,
         "encoder.hidden and num_latents": seeds * encoder * FLOAT,
-        "num_samples, batch_size and num_latents": batch
-        * min(draws, config.sampling_chunk or draws),
+        "num_samples, batch_size and num_latents": batch * draws,
         "data.num_train and data.num_validation": data if named_data else 0,
         "eval.num_edges": config.eval.num_edges * latents * FLOAT,
         "eval.snr_draws and eval.snr_batches": config.eval.snr_draws
         * config.eval.snr_batches
         * FLOAT,
     }
+
+
+def draws_held(num_samples: int, sampling_chunk: int | None, sampling: Sampling) -> int:
+    """Draws of a datum that a training step holds at once: all where all of them have a gradient."""
+    return min(num_samples, sampling_chunk or num_samples) if sampling == "max" else num_samples
 
 
 def check_needs(config: Config, num_features: int | None = None) -> None:

@@ -16,7 +16,7 @@ from jvsc.model.posteriors import Posterior
 from jvsc.model.sampling import BY_MOMENTS, SAMPLINGS
 from jvsc.model.variational import FULL_NOISE, Variational
 from jvsc.runs.model_files import short_reason
-from jvsc.runs.needs import FLOAT
+from jvsc.runs.needs import FLOAT, draws_held
 from jvsc.solvers.problem import whole_number
 from jvsc.training.epoch import train_step
 from jvsc.training.mesh import DATA_AXIS
@@ -103,7 +103,7 @@ def check_parts(model: Variational, num_features: int, batch_size: int) -> None:
         shape = next(iter(heads.values())).shape
         _check_posterior(model.posterior, key, heads, shape)
         if model.sampling not in BY_MOMENTS:
-            draws = min(model.num_samples, model.sampling_chunk or model.num_samples)
+            draws = draws_held(model.num_samples, model.sampling_chunk, model.sampling)
             sizes = FLOAT * batch_size * draws * (shape[1] + num_features)
             refuse_beyond_memory({"num_samples and batch_size": sizes})
         with blamed(f"of 2 codes of {shape[1]} latents the generator's apply"):
