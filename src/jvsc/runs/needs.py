@@ -36,7 +36,7 @@ def largest_arrays(config: Config, num_features: int) -> dict[str, int]:
 
 
 def draws_held(num_samples: int, sampling_chunk: int | None, sampling: Sampling) -> int:
-    """Draws of a datum that a training step holds at once: all where all of them have a gradient."""
+    """Draws of a datum that a step holds at once: all of them where all have a gradient."""
     return min(num_samples, sampling_chunk or num_samples) if sampling == "max" else num_samples
 
 
