@@ -35,7 +35,6 @@ SETTINGS = {
     "generator.learning_rate": 3e-3,
     "annealing.warmup_begin": 0,
     "annealing.warmup_increment": 2e-3,
-    "fista.warmup_increment": 1e-3,
     "eval.chunk": 500,
     # Pairs of thousands of latents are too many, and so are a solver's last digits.
     "eval.mutual_information": False,
@@ -70,6 +69,7 @@ INFERRED_THRESHOLD = {
 # D = 768; it is to grow with the square root of D.
 LASSO = {"batch_size": 1024, "fista.penalty": 4.0, "generator.start": "data"}
 METHOD_SETTINGS = {
+    "fista": {"fista.warmup_increment": 1e-3},
     "inferred_threshold": INFERRED_THRESHOLD,
     "lasso": LASSO,
     "relu_l1": AUTOENCODER,

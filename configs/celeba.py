@@ -67,7 +67,6 @@ SMALL = {
     "data.num_validation": 200,
     "annealing.warmup_begin": 10,
     "annealing.warmup_increment": 2e-2,
-    "fista.warmup_increment": 2e-2,
     "annealing.temperature_decay": 0.95,
     "eval.snr_draws": 10,
     "eval.snr_batches": 1,
@@ -76,4 +75,7 @@ SMALL = {
 
 def get_config(arguments: str = "") -> ConfigDict:
     """The paper's settings for a method, or short ones."""
-    return experiment_config(arguments, SETTINGS, METHOD_SETTINGS, {"small": SMALL, "cpu": SMALL})
+    small = SMALL
+    if arguments.startswith("fista"):
+        small = SMALL | {"fista.warmup_increment": 2e-2}
+    return experiment_config(arguments, SETTINGS, METHOD_SETTINGS, {"small": small, "cpu": small})

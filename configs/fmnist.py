@@ -66,7 +66,6 @@ SMALL = {
     "data.num_validation": 2_000,
     "annealing.warmup_begin": 100,
     "annealing.warmup_increment": 2e-3,
-    "fista.warmup_increment": 2e-3,
     "annealing.temperature_decay": 0.995,
     "eval.snr_draws": 20,
 }
@@ -76,4 +75,7 @@ CPU = {**SMALL, "num_epochs": 4}
 
 def get_config(arguments: str = "") -> ConfigDict:
     """The paper's settings for a method, or short ones."""
-    return experiment_config(arguments, SETTINGS, METHOD_SETTINGS, {"small": SMALL, "cpu": CPU})
+    sizes = {"small": SMALL, "cpu": CPU}
+    if arguments.startswith("fista"):
+        sizes = {name: size | {"fista.warmup_increment": 2e-3} for name, size in sizes.items()}
+    return experiment_config(arguments, SETTINGS, METHOD_SETTINGS, sizes)

@@ -37,7 +37,6 @@ DEMO = {
     "data.num_validation": 4_000,
     "annealing.warmup_begin": 500,
     "annealing.warmup_increment": 4e-4,
-    "fista.warmup_increment": 3e-4,
     "eval.snr_draws": 20,
     "eval.snr_batches": 2,
 }
@@ -121,6 +120,8 @@ def get_config(arguments: str = "") -> ConfigDict:
     if arguments == "best":
         arguments = "thresholded_laplacian,best"
     short = SHORT if arguments.startswith(("inferred_threshold", "lasso")) else DEMO
+    if arguments.startswith("fista"):
+        short = DEMO | {"fista.warmup_increment": 3e-4}
     sizes = {"demo": short, "cpu": CPU, "best": BEST}
     of_ours = {"inferred_threshold": INFERRED_THRESHOLD, "lasso": LASSO}
     method_settings = PAPER_SETTINGS | of_ours

@@ -48,6 +48,11 @@ def test_settings_are_overridden_by_key():
     assert (config.data.num_validation, config.num_latents, config.batch_size) == (70, 64, 7)
 
 
+def test_the_method_of_the_file_may_be_said_again():
+    config = train("--config.method=gaussian", method="gaussian,demo")
+    assert (config.method, config.num_epochs) == ("gaussian", 15)
+
+
 def test_configs_that_jvsc_brings_are_found_from_any_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = parse(["--config=configs/patches.py:gaussian,cpu", "--workdir=somewhere"]).config
@@ -102,6 +107,10 @@ MISTAKES = [
     (["--mode=evaluate", "--layout=sae_lens"], "--layout does not apply to --mode=evaluate"),
     ([f"--config={CONFIG}", "--output=x"], "--output does not apply to --mode=train"),
     ([f"--config={CONFIG}", "--config.method=gaussian"], f"give --config={CONFIG}:gaussian"),
+    (
+        [f"--config={CONFIG}:fista,demo", "--config.method=gaussian"],
+        f"give --config={CONFIG}:gaussian,demo",
+    ),
     (
         [f"--config={CONFIG}", "--config.encoder.name=message_passing"],
         "is for method=inferred_threshold, not for thresholded_laplacian",

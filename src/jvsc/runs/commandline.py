@@ -1,6 +1,5 @@
 """The command line: flags in, validated settings out."""
 
-import ast
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,7 +122,8 @@ def parse(arguments: Sequence[str]) -> Command:
         raise UserError("--workdir is missing; give a directory for the run, such as runs/first")
     settings: ConfigDict = values.config
     if "method" in overrides:
-        _check_method_of_file(str(settings.method), config_flags.get_config_filename(config_flag))
+        file = config_flags.get_config_filename(config_flag)
+        _check_method_of_file(str(settings.method), file)
     with settings.ignore_type():
         settings.update_from_flattened_dict(dict.fromkeys(unset))
     # One follows from the other: the one that was asked for replaces the config file's.
@@ -153,18 +153,18 @@ def _check_method_of_file(method: str, file: str) -> None:
     """Refuses another method with the settings that a config file has chosen for its own.
 
     Raises:
-      UserError: if the file takes the method as an argument.
+      UserError: if the file's settings are those of a method.
     """
-    path = file.split(":")[0]
-    parts = ast.parse(Path(path).read_text(encoding="utf-8")).body
-    takes_method = any(
-        isinstance(part, ast.FunctionDef) and part.name == "get_config" and part.args.args
-        for part in parts
-    )
-    if method in METHODS and takes_method:
+    path, _, settings = file.partition(":")
+    chosen_by_method = "experiment_config(" in Path(path).read_text(encoding="utf-8")
+    if method not in METHODS or not chosen_by_method:
+        return
+    own = str(_parse_flags([f"--config={file}"])[0].config.method)
+    if method != own:
+        size = settings.partition(",")[2]
         raise UserError(
-            f"--config.method={method} would take the settings of another method; give "
-            f"--config={path}:{method}"
+            f"--config.method={method} would take the settings of {own}; give "
+            f"--config={path}:{method}{',' if size else ''}{size}"
         )
 
 

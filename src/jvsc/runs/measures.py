@@ -178,10 +178,12 @@ def make_gradient(config: Config, model: Model, dataset: Dataset) -> Compute | N
     """Signal-to-noise ratio of the gradient of encoder and generator, means over parameters.
 
     Over `eval.snr_draws` draws for each of `eval.snr_batches` batches of the validation data. None
-    of an exact bound, whose gradient has no noise.
+    of an exact bound, whose gradient has no noise, and of a single draw.
     """
     del dataset
     if not isinstance(model, Variational) or model.sampling == "exact":
+        return None
+    if config.eval.snr_draws < 2:
         return None
     settings, annealing = config.eval, model.final_annealing
     dense = model.encoder.layers is not None and model.generator.is_dictionary

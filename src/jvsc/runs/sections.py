@@ -261,8 +261,8 @@ class EvalConfig(Section):
     """Data measured; by default all."""
     iwae_samples: PositiveInt = 100
     """J of the importance-weighted bound."""
-    snr_draws: int = Field(default=100, ge=2)
-    """Gradients drawn for a batch."""
+    snr_draws: PositiveInt = 100
+    """Gradients drawn for a batch; of one alone there is no ratio."""
     snr_batches: PositiveInt = 5
     """Batches of the gradients' signal-to-noise ratio."""
     snr_batch_size: PositiveInt = 100

@@ -17,7 +17,7 @@ from jvsc.solvers import fista
 from jvsc.solvers.lasso import fastest_lasso, is_available
 from jvsc.solvers.problem import LassoSolution, norms_of, present_entries
 from jvsc.sparse_coder.coder import Coder, make_coder
-from jvsc.sparse_coder.refining import highest_penalty, penalty_for, refinement
+from jvsc.sparse_coder.refining import NEARLY, highest_penalty, penalty_for, refinement
 from jvsc.sparse_coder.settings import Plan
 from jvsc.sparse_coder.standardised_rows import StandardisedRows
 from jvsc.training.state import TrainState
@@ -30,11 +30,10 @@ CODING_TOLERANCE = 1e-4
 UNSOLVED, ROUNDING = 10 * CODING_TOLERANCE, 1e-6
 # Scales with which a dictionary has room in float32.
 FLOAT32_SCALES = (1e-30, 1e30)
-# Data whose share of non-zeros decides a penalty, and how nearly they are solved for it.
+# Data whose share of non-zeros decides a penalty.
 CALIBRATION_ROWS = 1024
-ROUGHLY: dict[str, Any] = {"max_iterations": 500}
-# A share of non-zeros that has so much of the wanted one has it; fewer rows say nothing of others.
-NEARLY, FEWEST_ROWS = 0.8, 16
+# Fewer rows say nothing of what share others may have.
+FEWEST_ROWS = 16
 
 
 def check_sizes(atoms: Float[np.ndarray, "K D"] | None, scale: float) -> None:
@@ -98,11 +97,11 @@ class Learned(NamedTuple):
         """The encoder's codes, each by draws that follow from its datum's values."""
         return self.coder.codes(self.parameters, self.statistics, rows, jax.random.key(self.seed))
 
-    def solve(self, rows: Float[np.ndarray, "B D"], penalty: float, **limits: Any) -> LassoSolution:
+    def solve(self, rows: Float[np.ndarray, "B D"], penalty: float) -> LassoSolution:
         """The lasso's codes of rows in which NaN is an entry that is not there."""
-        solver = fastest_lasso if self.online else fista
+        solver = fastest_lasso if self.online else partial(fista, max_iterations=1000)
         atoms = np.asarray(self.dictionary)
-        options: Any = {"positive": self.positive, "tolerance": CODING_TOLERANCE} | limits
+        options: Any = {"positive": self.positive, "tolerance": CODING_TOLERANCE}
         present = present_entries(rows)
         solution = solver(rows, atoms, penalty, present=present, **options)
         if present is None or not present.all(axis=1).any():
@@ -244,13 +243,12 @@ def calibrated_penalty(
 
     def share_at(penalty: float) -> float:
         if what.is_solved:
-            return share(what.solve(part, penalty, **ROUGHLY).codes)
+            return share(what.solve(part, penalty).codes)
         return share(what.refined(part, start, penalty, refine_steps))
 
     wanted = share(start) if sparsity is None else sparsity
-    penalty, is_enough = penalty_for(share_at, wanted, highest)
-    has_less = what.is_solved and not is_enough and count >= FEWEST_ROWS
-    if has_less and (most := share_at(penalty)) < NEARLY * wanted:
+    penalty, most = penalty_for(share_at, wanted, highest)
+    if what.is_solved and most < NEARLY * wanted and count >= FEWEST_ROWS:
         warnings.warn(
             f"sparsity={wanted} cannot be had: at most {100 * most:.2g}% of the lasso's codes are "
             "not zero at any penalty; give a lower sparsity, or look for outliers in the data",

@@ -16,6 +16,8 @@ from jvsc.solvers.fista import refine
 
 # Of penalties that are looked through: three powers of ten.
 RANGE = 3 * math.log(10)
+# A share of non-zeros that has so much of the wanted one has it.
+NEARLY = 0.8
 # (data, dictionary, penalty, codes, steps) -> codes
 Refine = Callable[..., Float[Array, "B K"]]
 
@@ -59,27 +61,31 @@ def highest_penalty(model: Model, statistics: Statistics, correlation: float, wi
 
 def penalty_for(
     share: Callable[[float], float], sparsity: float, highest: float, halvings: int = 12
-) -> tuple[float, bool]:
+) -> tuple[float, float]:
     """The penalty at which a share of non-zeros is the wanted one, by bisection of its logarithm.
 
-    Of three powers of ten, or of the next three where few data are so much larger than the others.
-    Where none of them gives so many non-zeros it is near the lowest, and the answer's second part
-    is False.
+    Of three powers of ten; of the next three where none of those gives nearly so many non-zeros, as
+    where few data are far larger than the others.
 
     Args:
       share: penalty -> share of non-zeros, which falls as the penalty grows.
       sparsity: wanted share.
       highest: a penalty at which the share is zero.
       halvings: of a range.
+
+    Returns:
+      The penalty, near the lowest where no share is as large, and the largest share that was seen.
     """
     low = high = math.log(highest)
-    is_enough = False
-    while not is_enough and low > math.log(highest) - 1.5 * RANGE:
+    lowest, most = high - 2 * RANGE, 0.0
+    while most < NEARLY * sparsity and low > lowest + 0.5 * RANGE:
         low = high - RANGE
         for _ in range(halvings):
             middle = (low + high) / 2
-            if share(math.exp(middle)) > sparsity:
-                low, is_enough = middle, True
+            found = share(math.exp(middle))
+            most = max(most, found)
+            if found > sparsity:
+                low = middle
             else:
                 high = middle
-    return math.exp((low + high) / 2), is_enough
+    return math.exp((low + high) / 2), most
