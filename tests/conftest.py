@@ -3,12 +3,15 @@
 import importlib
 import os
 import pkgutil
+import signal
 import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Tests compile far more than they compute: no optimising of machine code.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# In the background of a shell Ctrl-C is ignored, which tests send to the processes that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Many tests, and the processes they start, compile the same small programs.
 _COMPILED = tempfile.TemporaryDirectory()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 from models import assert_trees_equal, small_config
@@ -40,6 +41,16 @@ def signalled_after(monkeypatch, steps, number=signal.SIGTERM):
         return feed._replace(run_steps=run_steps)
 
     monkeypatch.setattr(jvsc.runs.train, "make_feed", make)
+
+
+@contextmanager
+def started(command, **given):
+    """A process, which does not outlive what fails."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **given) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
@@ -140,9 +151,8 @@ with importing(is_command=True):
 
 
 def test_ctrl_c_while_a_command_starts_says_nothing():
-    command = [sys.executable, "-c", STARTING]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+    command, pipe = [sys.executable, "-c", STARTING], subprocess.PIPE
+    with started(command, stderr=pipe) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
@@ -171,7 +181,7 @@ end(guarded(execute, []))
 
 def test_ctrl_c_within_the_compiler_is_one_line_and_no_crash():
     command, pipe = [sys.executable, "-c", COMPILING], subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+    with started(command, stderr=pipe) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.7)
@@ -254,7 +264,7 @@ with deferred_interruption():
 )
 def test_a_second_signal_ends_a_process_within_its_compiled_program(number, code):
     command = [sys.executable, "-c", IN_A_PROGRAM]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with started(command) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(1)
