@@ -122,13 +122,20 @@ class Learned(NamedTuple):
 
         Zero where it is little, or float32 cannot tell.
         """
-        atoms, data = np.asarray(self.dictionary), np.nan_to_num(rows)
-        codes = np.asarray(solution.codes, np.float64)
-        left = np.where(np.isnan(rows), 0, rows - codes @ atoms)
+        gap, excess = np.asarray(solution.gap), np.zeros(len(rows))
+        l1 = penalty * np.abs(solution.codes).sum(axis=1)
+        # The objective is no less than its second term, so most need no product.
+        unsure = np.flatnonzero(gap > UNSOLVED * l1)
+        if not len(unsure):
+            return excess
+        atoms, rows = np.asarray(self.dictionary), rows[unsure]
+        codes = np.asarray(solution.codes, np.float64)[unsure]
+        left = np.nan_to_num(rows - codes @ atoms)
         objective = 0.5 * np.sum(left**2, axis=1) + penalty * np.sum(np.abs(codes), axis=1)
-        share = np.asarray(solution.gap) / np.where(objective > 0, objective, 1.0)
-        sizes = np.linalg.norm(data, axis=1) * np.linalg.norm(atoms, axis=1).max()
-        return np.where(share > UNSOLVED + ROUNDING * sizes / penalty, share, 0.0)
+        share = gap[unsure] / np.where(objective > 0, objective, 1.0)
+        sizes = np.linalg.norm(np.nan_to_num(rows), axis=1) * np.linalg.norm(atoms, axis=1).max()
+        excess[unsure] = np.where(share > UNSOLVED + ROUNDING * sizes / penalty, share, 0.0)
+        return excess
 
     def refined(
         self,

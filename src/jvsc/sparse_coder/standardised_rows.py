@@ -63,8 +63,9 @@ class StandardisedRows:
         with np.errstate(over="ignore", invalid="ignore"):  # `chunks` refuses what overflows
             chosen -= self.mean
             chosen /= self.scale
-            chosen[np.abs(chosen) < np.finfo(np.float32).tiny] = 0  # as devices take them
-            return chosen.astype(np.float32)
+            found = chosen.astype(np.float32)
+        found[np.abs(found) < np.finfo(np.float32).tiny] = 0  # as devices take them
+        return found
 
     def chosen(self, rows: Int[np.ndarray, " n"]) -> "StandardisedRows":
         """Some of the rows."""
