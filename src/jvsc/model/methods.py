@@ -186,3 +186,8 @@ def build_posterior(method: str, hyperparameters: Hyperparameters | None = None)
         names = ", ".join(VARIATIONAL_METHODS)
         raise ValueError(f"method {method!r} has no posterior; those that have: {names}")
     return VARIATIONAL_METHODS[method].posterior(hyperparameters or Hyperparameters())
+
+
+def finds_prior(method: Method) -> bool:
+    """Whether training finds noise and prior."""
+    return isinstance(method, VariationalMethod) and method.finds_prior

@@ -97,13 +97,7 @@ def draw_ratios(records: Mapping[str, Mapping[int, RunRecord]], path: Path) -> P
         axis.set_yticks(range(len(records)), list(records))
         axis.margins(x=0.15)
     axes[0].invert_yaxis()
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=len(counts),
-        frameon=False,
-        fontsize=8,
-    )
+    _legend_below(figure, columns=len(counts))
     return write_figure(figure, path)
 
 
@@ -138,11 +132,16 @@ def draw_sweeps(
         axis.minorticks_off()
         style(axis, title)
         axis.set_xlabel(xlabel, fontsize=9)
+    _legend_below(figure, columns=4)
+    return write_figure(figure, path)
+
+
+def _legend_below(figure: Figure, columns: int) -> None:
+    """One legend for all panels, which covers none."""
     figure.legend(
-        *axes[0].get_legend_handles_labels(),
+        *figure.axes[0].get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=4,
+        ncols=columns,
         frameon=False,
         fontsize=8,
     )
-    return write_figure(figure, path)

@@ -19,6 +19,7 @@ from jvsc.model.methods import (
     Method,
     SolverMethod,
     VariationalMethod,
+    finds_prior,
 )
 from jvsc.model.networks import ARCHITECTURES
 from jvsc.model.sampling import BY_MOMENTS, Sampling
@@ -174,8 +175,7 @@ class Config(Section):
 
     def _check_encoder(self, method: Method) -> None:
         """Refuses an encoder of dictionaries elsewhere, and gates that have nothing to hold."""
-        finds_prior = isinstance(method, VariationalMethod) and method.finds_prior
-        if self.encoder.name == "message_passing" and not finds_prior:
+        if self.encoder.name == "message_passing" and not finds_prior(method):
             raise ValueError(
                 "encoder.name=message_passing is for method=inferred_threshold, not for "
                 f"{self.method}; give another"
@@ -187,7 +187,7 @@ class Config(Section):
             )
         if not self.encoder.lifetime_sparsity:
             return
-        if not (self.has_network_generator and finds_prior):
+        if not (self.has_network_generator and finds_prior(method)):
             raise ValueError(
                 "encoder.lifetime_sparsity is for method=inferred_threshold with a generator that "
                 "is a network; leave it out"

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from jvsc.data.atomic import write_atomically
 from jvsc.errors import DivergenceError, UserError
-from jvsc.model.methods import SolverMethod, VariationalMethod
+from jvsc.model.methods import SolverMethod, VariationalMethod, finds_prior
 from jvsc.model.model import StepMetrics
 from jvsc.model.parameters import Parameters
 from jvsc.model.thresholding import SUBGRADIENTS
@@ -93,7 +93,7 @@ def advice_without_codes(config: Config) -> str:
     """What to do where all codes of an epoch were zero."""
     if isinstance(config.family, SolverMethod):
         remedy = f"lower fista.penalty, which is {config.fista.penalty:g}"
-    elif isinstance(config.family, VariationalMethod) and config.family.finds_prior:
+    elif finds_prior(config.family):
         remedy = "train longer, or raise sparsity"
     elif isinstance(config.family, VariationalMethod):
         remedy = f"lower kl_weight, which is {config.kl_weight:g}, or train longer"

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jvsc.errors import DivergenceError, UserError
-from jvsc.model.methods import VariationalMethod
+from jvsc.model.methods import VariationalMethod, finds_prior
 from jvsc.model.solver_coded import SolverCoded
 from jvsc.model.variational import needs_no_draw
 from jvsc.sparse_coder.base import CoderBase
@@ -26,7 +26,7 @@ from jvsc.sparse_coder.coding import (
 from jvsc.sparse_coder.fitting import Watch, run_passes
 from jvsc.sparse_coder.online import rescaled_online, run_online_passes
 from jvsc.sparse_coder.rescaling import rescaled
-from jvsc.sparse_coder.settings import Plan, check_parameters, finds_prior
+from jvsc.sparse_coder.settings import Plan, check_parameters
 from jvsc.sparse_coder.standardised_rows import Data, Moments, StandardisedRows, moments
 from jvsc.training.state import TrainState
 

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from jvsc.model.empirical_bayes import NOISE
-from jvsc.model.methods import AutoencoderMethod, SolverMethod
+from jvsc.model.methods import AutoencoderMethod, SolverMethod, finds_prior
 from jvsc.model.parameters import Statistics
 from jvsc.model.posteriors.inferred_threshold import PRIOR_LOG_SCALE
-from jvsc.sparse_coder.settings import Plan, finds_prior
+from jvsc.sparse_coder.settings import Plan
 from jvsc.training.state import TrainState
 
 

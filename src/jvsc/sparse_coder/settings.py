@@ -9,9 +9,9 @@ from jvsc.errors import UserError, refuse_beyond_memory
 from jvsc.model.methods import (
     METHODS,
     AutoencoderMethod,
-    Method,
     SolverMethod,
     VariationalMethod,
+    finds_prior,
 )
 from jvsc.runs.config import Config, Section, make_config
 from jvsc.runs.needs import FLOAT
@@ -132,11 +132,6 @@ def make_plan(
         learns_online=learns_online,
         allows_nan=settings.allow_nan,
     )
-
-
-def finds_prior(method: Method) -> bool:
-    """Whether training finds noise and prior."""
-    return isinstance(method, VariationalMethod) and method.finds_prior
 
 
 def check_parameters(settings: CoderSettings) -> None:
@@ -322,7 +317,7 @@ def check_memory(
     method = METHODS[settings.method]
     # Online the moments of codes, before a step and after it.
     moments = 2 * learns_online * latents**2 * FLOAT
-    draws = isinstance(method, VariationalMethod) and not method.finds_prior
+    draws = isinstance(method, VariationalMethod) and not finds_prior(method)
     refuse_beyond_memory(
         {
             # The dictionary, its gradient, and Adam's two averages of it.

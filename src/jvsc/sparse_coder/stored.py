@@ -16,14 +16,14 @@ from jvsc.data.atomic import new_folder
 from jvsc.data.normalisation import Normalisation
 from jvsc.data.paths import user_path
 from jvsc.errors import UserError
-from jvsc.model.methods import SolverMethod
+from jvsc.model.methods import SolverMethod, finds_prior
 from jvsc.runs import trained_model
 from jvsc.runs.config import make_config
 from jvsc.runs.model_files import leaves_like, name_leaves, read_arrays, short_reason
 from jvsc.runs.sae_lens import check_has_place
 from jvsc.runs.stored import UnreadableError, stored_json
 from jvsc.sparse_coder.coder import make_coder
-from jvsc.sparse_coder.settings import ONLINE, Plan, finds_prior
+from jvsc.sparse_coder.settings import ONLINE, Plan
 from jvsc.sparse_coder.standardised_rows import Moments
 from jvsc.training.state import TrainState
 
