@@ -77,10 +77,16 @@ def small_config(**changes) -> Config:
             "probe_train": 50,
         },
     }
-    for name, value in changes.items():
-        section, _, key = name.rpartition("__")
+    return make_config(nested(changes, "__", settings))
+
+
+def nested(flat: dict, dot: str, settings: dict | None = None) -> dict:
+    """Settings by sections, and others over them whose names have the section before a dot."""
+    settings = {} if settings is None else settings
+    for name, value in flat.items():
+        section, _, key = name.rpartition(dot)
         (settings.setdefault(section, {}) if section else settings)[key] = value
-    return make_config(settings)
+    return settings
 
 
 def image_config(**changes) -> Config:

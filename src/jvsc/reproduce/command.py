@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -13,8 +14,9 @@ from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.reproduce.conv_generators import PANELS
 from jvsc.reproduce.page import write_results
-from jvsc.reproduce.plan import PlannedRun, execute_plan, print_plan
+from jvsc.reproduce.plan import PlannedRun, execute_plan, print_plan, run_config
 from jvsc.reproduce.targets import TARGETS, Target
+from jvsc.runs.applicable import readers_of
 
 SCALES = ("paper", "cpu")
 DATA_FLAGS = ("patches", "fashion_mnist", "celeba")
@@ -82,8 +84,15 @@ def plan(
     for run in target.runs(scale, tuple(panels)):
         path = getattr(options, run.name.partition("/")[0])
         data = [f"--config.data.path={path}"] if path else []
-        runs.append(PlannedRun(run.name, (*run.arguments, *data, *settings)))
+        read = [setting for setting in settings if is_read(setting, run)]
+        runs.append(PlannedRun(run.name, (*run.arguments, *data, *read)))
     return runs
+
+
+def is_read(setting: str, run: PlannedRun) -> bool:
+    """Whether a run of those that a target has reads a setting, --config.KEY=VALUE."""
+    key = setting.partition("=")[0].removeprefix("--config.")
+    return not readers_of(key, run_config(run, Path()))
 
 
 def execute(arguments: Sequence[str], console: Console) -> int:

@@ -1,7 +1,7 @@
 """The command line: flags in, validated settings out."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,10 @@ from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.model.methods import METHODS
 from jvsc.runs.allowed import OR_NONE, allowed_at
+from jvsc.runs.applicable import readers_of
 from jvsc.runs.config import Config, flatten, make_config, nearest_key
 from jvsc.runs.model_files import LAYOUTS
-from jvsc.runs.workdir import FREE_SECTIONS, read_config
+from jvsc.runs.workdir import FREE, read_config
 
 DEFAULT_CONFIG = "patches.py:inferred_threshold,demo"
 MODEL_MODES = ("encode", "decode", "export")
@@ -132,6 +133,7 @@ def parse(arguments: Sequence[str]) -> Command:
             with settings.ignore_type():
                 settings[replaced] = None
     config = make_config(settings.to_dict())
+    _check_applicable(overrides, config)
     return Command("train", workdir, config, distributed=values.distributed)
 
 
@@ -147,6 +149,17 @@ def _check_mode(values: flags.FlagValues) -> None:
             if name == "seed" and values.mode == "train":
                 remedy = f"give --config.seeds='({values.seed},)'"
             raise UserError(f"--{name} does not apply to --mode={values.mode}; {remedy}")
+
+
+def _check_applicable(keys: Iterable[str], config: Config) -> None:
+    """Refuses settings that the run does not read.
+
+    Raises:
+      UserError: naming one, and the runs that read it.
+    """
+    for key in keys:
+        if readers := readers_of(key, config):
+            raise UserError(f"--config.{key} does nothing here: it is for {readers}; leave it out")
 
 
 def _check_method_of_file(method: str, file: str) -> None:
@@ -307,10 +320,8 @@ def _evaluated_config(workdir: Path, overrides: dict[str, Any]) -> Config:
     settings = read_config(workdir).model_dump()
     for key, value in overrides.items():
         section, _, name = key.partition(".")
-        if section not in FREE_SECTIONS:
-            raise UserError(
-                f"--config.{key} cannot change in an evaluation; only "
-                f"{', '.join(f'{name}.*' for name in FREE_SECTIONS)} can"
-            )
+        if section not in FREE and key not in FREE:
+            free = ", ".join(name if "." in name else f"{name}.*" for name in FREE)
+            raise UserError(f"--config.{key} cannot change in an evaluation; only {free} can")
         settings[section][name] = value
     return make_config(settings)
