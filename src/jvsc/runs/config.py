@@ -357,13 +357,13 @@ def differences(stored: Config, asked: Config, ignore: tuple[str, ...] = ()) -> 
     Args:
       stored: one config.
       asked: the other.
-      ignore: first-level keys that may differ.
+      ignore: keys that may differ, and sections.
     """
     one, other = flatten(stored.model_dump()), flatten(asked.model_dump())
     return [
         f"{key}: {one.get(key)!r} -> {other.get(key)!r}"
         for key in sorted(one.keys() | other.keys())
-        if one.get(key) != other.get(key) and key.split(".")[0] not in ignore
+        if one.get(key) != other.get(key) and not {key, key.split(".")[0]} & {*ignore}
     ]
 
 

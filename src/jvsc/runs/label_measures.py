@@ -28,12 +28,12 @@ from jvsc.metrics import (
 from jvsc.metrics.frechet import Moments
 from jvsc.model.model import Model
 from jvsc.model.variational import Variational
-from jvsc.runs.config import Config
+from jvsc.runs.config import Config, differences
 from jvsc.runs.factories.models import build_infer
 from jvsc.runs.restore import restore_state, seed_variables
 from jvsc.runs.subject import Compute, Subject
 from jvsc.runs.trained_model import seed_index
-from jvsc.runs.workdir import read_config
+from jvsc.runs.workdir import FREE, read_config
 
 TOP_LATENTS = 4
 
@@ -152,9 +152,8 @@ def baseline_inference(
         return None
     workdir = user_path(config.eval.baseline, "eval.baseline")
     other = read_config(workdir)
-    if other.data.model_dump(exclude={"cache_dir"}) != config.data.model_dump(
-        exclude={"cache_dir"}
-    ):
+    differing = differences(other, config, ignore=FREE)
+    if any(line.startswith("data.") for line in differing):
         raise UserError(f"eval.baseline={workdir} is a run on other data; give one on the same")
     model, state = restore_state(other, workdir, dataset.train.shape[1], reading=True)
     variables = seed_variables(state, seed_index(other, workdir))

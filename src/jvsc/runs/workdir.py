@@ -24,6 +24,9 @@ LOCK_FILE = ".lock"
 _SETTINGS = pydantic.TypeAdapter(dict[str, Any])
 # What may change without being another run: evaluation, drawing, and who computes what.
 FREE_SECTIONS = ("eval", "fid", "output", "parallel")
+# Of data also where copies of them are kept, and whether they are read ahead: the numbers are the
+# same.
+FREE = (*FREE_SECTIONS, "data.tfds_dir", "data.cache_dir", "data.device_memory_fraction")
 
 
 def check_workdir(workdir: Path, config: Config) -> None:
@@ -44,7 +47,7 @@ def check_workdir(workdir: Path, config: Config) -> None:
             f"{workdir}: {existing} is not writable; give another or change its mode", "workdir"
         )
     if (workdir / CONFIG_FILE).exists():
-        different = differences(read_config(workdir), config, ignore=FREE_SECTIONS)
+        different = differences(read_config(workdir), config, ignore=FREE)
         if different:
             raise UserError(
                 f"{workdir} holds a run of other settings ({'; '.join(different)}); "
