@@ -22,7 +22,14 @@ with importing(is_command=__name__ == "__main__"):
     from jvsc.runs.divergence import describe, read_divergences
     from jvsc.runs.factories import build_dataset
     from jvsc.runs.interruption import end, immediate_interruption
-    from jvsc.runs.processes import check_devices, is_first_process, start_processes
+    from jvsc.runs.processes import (
+        check_devices,
+        fail_with_others,
+        is_first_process,
+        start_processes,
+        tell_others_of_the_end,
+        wait_for_the_first,
+    )
     from jvsc.runs.report import MODULES
     from jvsc.runs.report.measures import MEASURE_ROWS, written
     from jvsc.runs.train import train
@@ -90,8 +97,11 @@ def execute(arguments: Sequence[str], console: Console) -> int:
         check_devices()
         if not is_first_process():
             train(config, workdir, Console(quiet=True))
+            wait_for_the_first()
             return 0
-        return evaluate(config, workdir, train(config, workdir, console).dataset, console)
+        code = evaluate(config, workdir, train(config, workdir, console).dataset, console)
+        tell_others_of_the_end()
+        return code
 
 
 def evaluate(config: Config, workdir: Path, dataset: Dataset | None, console: Console) -> int:
@@ -197,6 +207,7 @@ def guarded(command: Callable[[Sequence[str], Console], int], arguments: Sequenc
             return command(arguments, Console())
     except InterruptedRunError as interruption:
         errors.print(f"jvsc: {interruption}")
+        fail_with_others(interruption.exit_code)
         return interruption.exit_code
     except Exception as error:
         code = EXIT_CODES.get(type(error))
@@ -210,8 +221,10 @@ def guarded(command: Callable[[Sequence[str], Console], int], arguments: Sequenc
                 f"{error.filename}: {error.strerror}; change that, and the same command goes on"
             )
         if code is None:
+            fail_with_others(1, error)
             raise
         errors.print(f"jvsc: {flag_of(error)}{message}")
+        fail_with_others(code)
         return code
 
 

@@ -9,6 +9,8 @@ import sys
 import time
 from contextlib import contextmanager
 
+import jax
+import numpy as np
 import pytest
 from models import assert_trees_equal, small_config
 from test_train import stored_state, without_times
@@ -100,7 +102,10 @@ def test_a_run_goes_on_where_its_data_do_not_fit_on_the_device(tmp_path, monkeyp
     monkeypatch.undo()
     monkeypatch.setattr(jvsc.runs.train, "fits_on_device", lambda *_: False)
     train(config, tmp_path / "cut")
-    assert_trees_equal(*(stored_state(config, tmp_path / name)[0] for name in ("whole", "cut")))
+    whole, cut = (stored_state(config, tmp_path / name)[0] for name in ("whole", "cut"))
+    # Of two programs rounding may differ; by data in another order it would be a hundredth.
+    for one, other in zip(*map(jax.tree.leaves, (whole.parameters, cut.parameters)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_ctrl_c_ends_a_run_as_sigterm_does(tmp_path, monkeypatch):
@@ -150,14 +155,15 @@ with importing(is_command=True):
 """
 
 
-def test_ctrl_c_while_a_command_starts_says_nothing():
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_while_a_command_starts_says_nothing(number, code):
     command, pipe = [sys.executable, "-c", STARTING], subprocess.PIPE
     with started(command, stderr=pipe) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.communicate(timeout=60) == ("", "")
-        assert process.returncode == 130
+        assert process.returncode == code
 
 
 # Compiles for seconds, in which XLA looks for signals.

@@ -5,6 +5,7 @@ All processes are on this machine, on CPUs, and talk through Gloo.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import pytest
 from conftest import SHARED_DATA
 from models import face_folder, image_config, small_config
 
+from jvsc.errors import EXIT_INTERRUPTED
 from jvsc.runs.logs import read_metrics
+from jvsc.runs.workdir import locked_workdir
 
 SCRIPT = Path(__file__).parents[1] / "multiprocess" / "trained.py"
 # Double precision leaves about 1e-16 a sum; a wrong batch, order or mean moves the first digits.
@@ -121,6 +124,63 @@ def patches_alone(tmp_path_factory):
 def test_two_processes_follow_the_trajectory_of_one(patches_alone, tmp_path):
     together = train_in_processes(patches_config(), tmp_path / "two", 2)
     assert_same_trajectory(patches_alone[1], together)
+
+
+def ended(command: list[str], signalled: int | None = None) -> list[tuple[int, str]]:
+    """Exit codes and words of two processes of a command; both may get a signal when ready."""
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=environment(2, index, port, 1),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        if signalled is not None:
+            for process in processes:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+            for process in processes:
+                process.send_signal(signalled)
+        told = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(processes, told, strict=True)]
+
+
+def test_a_mistake_that_one_process_meets_ends_all_with_its_code(tmp_path):
+    """The first waits in JAX for the others at its end, and they for it in the training."""
+    arguments = ["--config=configs/patches.py:gaussian,demo", "--distributed"]
+    with locked_workdir(tmp_path):
+        found = ended(["-m", "jvsc.main", *arguments, f"--workdir={tmp_path}"])
+    assert [code for code, _ in found] == [2, 2]
+    assert "is in use by another process" in found[0][1]
+
+
+# The first process evaluates, and the other waits for it.
+EVALUATING = """
+import time
+from jvsc.main import guarded
+from jvsc.runs.interruption import end
+from jvsc.runs.processes import is_first_process, start_processes, wait_for_the_first
+def execute(arguments, console):
+    start_processes(True)
+    is_first_process()
+    print("ready", flush=True)
+    time.sleep(100) if is_first_process() else wait_for_the_first()
+    return 0
+end(guarded(execute, []))
+"""
+
+
+def test_processes_that_wait_for_an_evaluation_end_in_good_order():
+    found = ended(["-c", EVALUATING], signal.SIGTERM)
+    assert [code for code, _ in found] == [EXIT_INTERRUPTED, EXIT_INTERRUPTED]
 
 
 @pytest.mark.slow

@@ -1,11 +1,16 @@
 """Several processes that train one run together: how they find each other, and who writes."""
 
+import atexit
 import os
 import signal
 import sys
+import threading
+import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +22,12 @@ from jvsc.errors import EXIT_INTERRUPTED, UserError
 HEARTBEAT_SECONDS = 60
 # How long the others wait at the end for the one that evaluates.
 SHUTDOWN_SECONDS = 24 * 3600
+# Where processes leave word: with which code one failed, and that the first has ended its command.
+_FAILED, _ENDED = "jvsc/failed", "jvsc/ended"
+# They look so often; the first, which carries word, waits until they have.
+_LOOK_SECONDS, _TELLING_SECONDS = 1.0, 3.0
+# Set as this process ends by itself.
+_ENDING = threading.Event()
 # In the errors of Gloo, NCCL, JAX's coordination and Orbax's barriers.
 _SIGNS_OF_LOSS = ("Gloo", "NCCL", "oordination", "heartbeat", "onnection", "barrier", "Barrier")
 _ADDRESS, _COUNT, _INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
@@ -69,6 +80,95 @@ def start_processes(asked: bool) -> None:
         ) from None
     # JAX's preemption service has taken the signal over, and would swallow it before the training.
     signal.signal(signal.SIGTERM, handler)
+    _end_when_another_fails()
+
+
+def _messages() -> Any:
+    """Where processes leave word for one another; None for a process alone.
+
+    JAX has no public name for it. In one that keeps it elsewhere there is none: a process that
+    fails is then waited for.
+    """
+    try:
+        from jax._src.distributed import global_state
+    except ImportError:
+        return None
+    return global_state.client
+
+
+def _end_when_another_fails() -> None:
+    """Looks for word of a process that failed, and ends this one with the same code."""
+    messages = _messages()
+    if messages is None:
+        return
+
+    def look() -> None:
+        while not _ENDING.wait(_LOOK_SECONDS):
+            try:
+                code = messages.key_value_try_get(_FAILED)
+            except Exception as error:
+                if "NOT_FOUND" not in str(error):
+                    return  # the first process is gone
+            else:
+                os._exit(int(code))
+
+    watcher = threading.Thread(target=look, name="failures", daemon=True)
+    watcher.start()
+
+    # Python must not end while the thread is within JAX.
+    @atexit.register
+    def stop() -> None:
+        _ENDING.set()
+        watcher.join()
+
+
+def fail_with_others(code: int, unexpected: BaseException | None = None) -> None:
+    """Ends this process, if it is one of several, and the others with the same code.
+
+    In good order it would wait for them at its end, and they for it where they train together.
+
+    Args:
+      code: of the exit.
+      unexpected: an error that is shown first.
+    """
+    messages = _messages()
+    if messages is None:
+        return
+    _ENDING.set()
+    if unexpected is not None:
+        traceback.print_exception(unexpected)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        messages.key_value_set(_FAILED, str(code), allow_overwrite=True)
+        if is_first_process():
+            time.sleep(_TELLING_SECONDS)
+    except Exception:  # nobody is left to be told
+        pass
+    os._exit(code)
+
+
+def tell_others_of_the_end() -> None:
+    """Lets the others end, which wait in `wait_for_the_first`."""
+    messages = _messages()
+    if messages is not None:
+        messages.key_value_set(_ENDED, "1", allow_overwrite=True)
+
+
+def wait_for_the_first() -> None:
+    """Returns when the first process has ended its command, whose evaluation is its own.
+
+    Here a signal ends a process in good order; where JAX waits for the others, it would not.
+    """
+    messages = _messages()
+    while messages is not None:
+        try:
+            messages.key_value_try_get(_ENDED)
+            return
+        except Exception as error:
+            if "NOT_FOUND" not in str(error):
+                return  # the first process is gone
+        time.sleep(_LOOK_SECONDS)
 
 
 def check_devices() -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jvsc.errors import UserError
-from jvsc.runs.interruption import end_at_once
+from jvsc.runs.interruption import SIGNALS, end_at_once
 
 # How an installation calls the command.
 SCRIPT = "jvsc"
@@ -18,7 +18,9 @@ EXIT_USER_ERROR = 2
 
 @contextmanager
 def importing(is_command: bool) -> Iterator[None]:
-    """Within it Ctrl-C ends a command without a word, and what JAX or jvsc refuses is one line.
+    """Within it a signal ends a command without a word, and what JAX or jvsc refuses is one line.
+
+    That of SIGTERM has the code by which a cluster knows that the same command goes on.
 
     JAX reads its settings from the environment as it is imported.
 
@@ -31,10 +33,10 @@ def importing(is_command: bool) -> Iterator[None]:
         return
     # TensorFlow's and XLA's start-up notes are not about the user's run.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if threading.current_thread() is threading.main_thread() and (
-        signal.getsignal(signal.SIGINT) == signal.default_int_handler
-    ):
-        signal.signal(signal.SIGINT, end_at_once)
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, end_at_once)
     try:
         yield
     except UserError as error:
