@@ -5,6 +5,7 @@ from rich.console import Console
 
 from jvsc.reproduce.command import execute, run
 from jvsc.reproduce.conv_generators import PANELS, present_figure_7
+from jvsc.reproduce.drawings import draw_dumbbells
 from jvsc.reproduce.natural_images import patches_name, present_table_1, present_table_2
 from jvsc.reproduce.page import reductions
 from jvsc.reproduce.plan import expected_seconds, is_finished, run_config
@@ -33,6 +34,14 @@ TINY = [
         "eval.best_draws=2",
     )
 ]
+
+
+def test_a_column_without_a_run_is_drawn(tmp_path):
+    columns = {
+        "J = 1": [Compared("FISTA", None, None, 101.0)],
+        "J = 20": [Compared("FISTA", None, None, None)],
+    }
+    assert draw_dumbbells(columns, tmp_path / "x.png").is_file()
 
 
 def record(method: str, num_samples: int = 1, latents: int = 256, **metrics) -> RunRecord:
@@ -203,6 +212,8 @@ def test_a_figure_is_trained_measured_and_written_once(tmp_path, capsys):
     config = read_config(workdir)
     assert is_finished(config, workdir)
     more = config.model_copy(update={"num_epochs": 2})
+    elsewhere = config.data.model_copy(update={"cache_dir": "/elsewhere"})
+    assert is_finished(config.model_copy(update={"data": elsewhere}), workdir)
     otherwise = config.model_copy(update={"eval": config.eval.model_copy(update={"seed": 1})})
     assert not is_finished(more, workdir)
     assert not is_finished(otherwise, workdir)

@@ -16,6 +16,7 @@ import pytest
 from models import assert_trees_equal, small_config
 from rich.console import Console
 
+import jvsc.runs.loop
 from jvsc.errors import DivergenceError, UserError
 from jvsc.main import EXIT_DIVERGED, run
 from jvsc.model.model import StepMetrics
@@ -304,6 +305,20 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert epoch == record["step"] // config.steps_per_epoch > 0
     assert f"The checkpoint of epoch {epoch} is kept" in str(told.value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.parameters))
+
+
+def test_the_others_go_on_where_one_seed_diverges(tmp_path, monkeypatch):
+    """Called once or twice, to the same end."""
+    config = small_config(num_epochs=3, seeds=(0, 1))
+
+    def found(metrics, parameters, seeds, first_step):
+        return {1: {"step": first_step, "terms": ["KL"]}} if first_step else {}
+
+    monkeypatch.setattr(jvsc.runs.loop, "find_divergence", found)
+    for _ in range(2):
+        train(config, tmp_path)
+        assert list(json.loads((tmp_path / "divergence.json").read_text())) == ["1"]
+        assert stored_state(config, tmp_path)[1] == 3
 
 
 def test_a_diverged_run_exits_with_its_own_code(tmp_path, capsys):

@@ -27,8 +27,11 @@ def draw_dumbbells(columns: Mapping[str, Sequence[Compared]], path: Path) -> Pat
                 for position, entry in enumerate(column)
                 if getattr(entry, name) is not None
             ]
-            axis.scatter(*zip(*known, strict=True), color=colour, zorder=2, label=name)
+            values, places = zip(*known, strict=True) if known else ((), ())
+            axis.scatter(values, places, color=colour, zorder=2, label=name)
         axis.set_yticks(range(len(column)), [entry.label for entry in column])
+        if all(entry.ours is entry.paper is None for entry in column):
+            axis.set_xlim(1, 10)  # a logarithmic axis of nothing has no ends
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.xaxis.set_major_formatter("{x:g}")

@@ -12,10 +12,12 @@ from jvsc.errors import DivergenceError, UserError
 from jvsc.runs.commandline import bundled_config, parse
 from jvsc.runs.config import Config, differences
 from jvsc.runs.divergence import read_divergences
+from jvsc.runs.early_stopping import ended_early
 from jvsc.runs.evaluate import evaluated_settings
 from jvsc.runs.evaluation_store import read_evaluation
+from jvsc.runs.logs import read_metrics
 from jvsc.runs.report.record import RunRecord, read_record
-from jvsc.runs.workdir import CONFIG_FILE, FREE_SECTIONS, read_config
+from jvsc.runs.workdir import CONFIG_FILE, FREE, read_config
 
 # Seconds of one step of one seed and a batch of 100 (patches) or of one image (conv): its base, and
 # what each draw adds. Measured on two cores with JAX 0.10; a GPU is many times faster.
@@ -87,11 +89,12 @@ def is_finished(config: Config, workdir: Path) -> bool:
         report, diverged = read_evaluation(workdir), read_divergences(workdir)
     except UserError:
         return False
-    if report is None or differences(stored, config, ignore=FREE_SECTIONS):
+    if report is None or differences(stored, config, ignore=FREE):
         return False
-    epochs = report["epochs"]
+    epochs, rows = report["epochs"], read_metrics(workdir)
+    early = rows[-1]["epoch"] if ended_early(rows, config) else None
     ended = len(epochs) == len(config.seeds) and all(
-        seed in diverged or done == config.num_epochs
+        seed in diverged or done == config.num_epochs or done == early
         for seed, done in zip(config.seeds, epochs, strict=True)
     )
     return ended and report.get("evaluated_with") == evaluated_settings(config)

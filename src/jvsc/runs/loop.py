@@ -25,6 +25,7 @@ from jvsc.runs.divergence import (
     find_divergence,
     write_divergences,
 )
+from jvsc.runs.early_stopping import has_stopped_falling, patience_after
 from jvsc.runs.factories.models import build_annealing, build_infer_chunk
 from jvsc.runs.interruption import Interruption, Pace
 from jvsc.runs.logs import LogRow, RunLog
@@ -96,7 +97,10 @@ class Loop:
         if self.epoch >= self.config.num_epochs or self.is_lost():
             return True
         limit = self.config.early_stopping.patience
-        return limit > 0 and agree(min(seed.waited for seed in self.patience) >= limit, 0)[0]
+        return limit > 0 and agree(self._has_waited(), 0)[0]
+
+    def _has_waited(self) -> bool:
+        return has_stopped_falling(self.patience, self.config.early_stopping)
 
     def tell_end(self) -> None:
         """Says why a training ends before its last epoch."""
@@ -146,10 +150,7 @@ class Loop:
             row["warmup"] = float(jnp.asarray(annealing(jnp.int32(row["step"])).warmup))
         if last or self.epoch % output.validate_every == 0:
             row["validation_loss"] = self.validate(self.state)
-            self.patience = tuple(
-                seed.after(loss, self.config.early_stopping.min_delta)
-                for seed, loss in zip(self.patience, row["validation_loss"], strict=True)
-            )
+            self.patience = patience_after(row, self.patience, self.config.early_stopping)
         log.write(row)
         log.advance(row)
         if self.is_over() and not np.any(row["nonzero_fraction"]):
@@ -218,7 +219,7 @@ class Loop:
             self.state = keep_last_good(before, self.state, config.seeds, self.diverged)
         if new:
             write_divergences(self.folder, self.diverged)
-            if config.estimator not in SUBGRADIENTS:
+            if self.is_lost() and config.estimator not in SUBGRADIENTS:
                 self._keep_start()
                 raise DivergenceError(advice(new, self.epoch))
             self.console.print(describe(new), highlight=False)
