@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +11,8 @@ EXIT_INTERRUPTED = 75
 # What shells give a command that Ctrl-C ends.
 EXIT_CTRL_C = 128 + signal.SIGINT
 # A control group may allow a process less than the machine has.
-GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 class UserError(ValueError):
@@ -46,12 +47,29 @@ def require_extra(extra: str, asker: str, modules: Iterable[str]) -> None:
 def machine_memory() -> int:
     """Bytes of memory that this process may use at most."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in map(Path, GROUP_LIMITS):
+    for file in _group_limits():
         try:
             limits.append(int(file.read_text()))
         except (OSError, ValueError):
             continue  # no group, or no limit
     return min(limits)
+
+
+def _group_limits() -> Iterator[Path]:
+    """Where the limits of the process's control groups lie: its own, and those that hold it."""
+    try:
+        lines = OWN_GROUPS.read_text().splitlines()
+    except OSError:  # not on Linux
+        return
+    for line in lines:
+        _, kinds, name = line.split(":", 2)
+        if kinds not in ("", "memory"):
+            continue
+        # In a container its own group is mounted in the place of the root.
+        folder, limit = GROUPS / kinds, "memory.limit_in_bytes" if kinds else "memory.max"
+        within = Path(name.strip("/"))
+        for group in (within, *within.parents):
+            yield folder / group / limit
 
 
 def refuse_beyond_memory(sizes: dict[str, int]) -> None:

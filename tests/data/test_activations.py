@@ -1,5 +1,6 @@
 """Activations from files and shards: their normalisation, training on them, and encoding."""
 
+import gc
 import json
 
 import jax
@@ -9,6 +10,7 @@ from models import assert_trees_equal, small_config
 from rich.console import Console
 from safetensors.numpy import save_file
 
+import jvsc.data.rows
 from jvsc.data import load_activations
 from jvsc.errors import UserError
 from jvsc.evaluation.inference import inference_key
@@ -146,6 +148,27 @@ def test_tokens_that_do_not_fit_are_named(text, message, array, tmp_path):
         dataset.read_tokens()
 
 
+def test_more_files_than_are_held_open_are_read(array, tmp_path, monkeypatch):
+    monkeypatch.setattr(jvsc.data.rows, "MOST_OPEN", len(jvsc.data.rows._OPEN) + 2)
+    for number, part in enumerate(np.array_split(array, 7)):
+        np.save(tmp_path / f"{number}.npy", part)
+    rows, _ = jvsc.data.rows.open_rows(tmp_path, "data.path")
+    chosen = np.random.default_rng(0).permutation(len(array))
+    np.testing.assert_array_equal(rows[chosen], array[chosen])
+    del rows
+    gc.collect()
+    assert len(jvsc.data.rows._OPEN) == jvsc.data.rows.MOST_OPEN - 2
+
+
+def test_all_rows_are_read_in_parts(array, shards, monkeypatch):
+    rows = load_activations(str(shards), num_train=500, num_validation=150).train
+    assert isinstance(rows, jvsc.data.rows.Rows)
+    whole = rows[:]
+    monkeypatch.setattr(jvsc.data.rows, "PART_BYTES", 4 * D * 33)
+    np.testing.assert_array_equal(np.asarray(rows), whole)
+    assert np.asarray(rows, np.float64).dtype == np.float64
+
+
 MISTAKES = [
     ({}, "data.path is missing"),
     ({"path": "nowhere"}, "there is no such file or folder"),
@@ -153,6 +176,7 @@ MISTAKES = [
     ({"nan": 3}, "row 3 holds a number that is not finite"),
     ({"nan": 650}, "the validation rows hold numbers"),
     ({"constant": True}, "all rows are the same"),
+    ({"width": 0}, "rows without numbers"),
     (
         {"axes": (7, 100, -1)},
         r"an array \[7, 100, \d+\]; give one \[N, D\], which reshape",
@@ -166,6 +190,8 @@ def test_a_mistake_in_activations_is_told(change, message, array, tmp_path):
         array[change["nan"], 2] = np.nan
     if "constant" in change:
         array[:] = 1
+    if "width" in change:
+        array = array[:, : change["width"]]
     np.save(tmp_path / "x.npy", array.reshape(change.get("axes", array.shape)))
     path = change.get("path", str(tmp_path / "x.npy")) if change else ""
     with pytest.raises(UserError, match=message):

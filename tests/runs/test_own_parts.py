@@ -109,6 +109,15 @@ def test_a_callback_ends_the_training_and_the_key_decides_it():
     assert not np.array_equal(other.parameters.generator, again.parameters.generator)
 
 
+def test_what_a_callback_does_with_its_numbers_is_its_own_and_any_byte_order_serves():
+    options = {"num_epochs": 2, "batch_size": 20, "optimizer": optax.sgd(1e-2)}
+    rows = matrix()
+    data = Dataset(rows.astype(">f4"), rows[:0].astype(">f4"), rows.shape[1:], "big-endian")
+    found = jvsc.train(own_model(), data, callback=lambda epoch: epoch.metrics.clear(), **options)
+    plain = jvsc.train(own_model(), rows.astype(np.float32), **options)
+    assert found.metrics["loss"].tolist() == plain.metrics["loss"].tolist()
+
+
 def test_bytes_stand_for_shares_and_a_data_set_is_validated():
     pixels = np.uint8(255 * np.minimum(matrix(), 1))
     options = {"num_epochs": 1, "batch_size": 20}

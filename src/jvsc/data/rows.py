@@ -32,6 +32,12 @@ _SAFETENSORS_TYPES = {
 }
 
 
+# Read at once where all rows are wanted.
+PART_BYTES = 1 << 26
+# Files that are held open; of more, each is opened when it is read.
+MOST_OPEN = 256
+
+
 class StoredRows:
     """Rows of a file, read when they are asked for.
 
@@ -53,8 +59,11 @@ class StoredRows:
           shape: (N, D).
         """
         self._file = file
-        self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self._descriptor)
+        self._descriptor: int | None = None
+        if len(_OPEN) < MOST_OPEN:
+            self._descriptor = self._open()
+            _OPEN.add(self._descriptor)
+            weakref.finalize(self, _close, self._descriptor)
         self._opened_by: StoredRows | None = None
         self._offset = offset
         self.shape: tuple[int, int] = shape
@@ -78,27 +87,44 @@ class StoredRows:
         begins = np.flatnonzero(np.diff(chosen, prepend=-2) != 1)
         places = (self._offset + chosen[begins].astype(np.int64) * size).tolist()
         limits = [*(begins * size).tolist(), len(buffer)]
-        for number, place in enumerate(places):
-            self._read(buffer[limits[number] : limits[number + 1]], place)
+        descriptor = self._open() if self._descriptor is None else self._descriptor
+        try:
+            for number, place in enumerate(places):
+                self._read(descriptor, buffer[limits[number] : limits[number + 1]], place)
+        finally:
+            if self._descriptor is None:
+                os.close(descriptor)
         return rows
+
+    def _open(self) -> int:
+        return os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
 
     @property
     def _row_bytes(self) -> int:
         return self.shape[1] * self.dtype.itemsize
 
-    def _read(self, buffer: memoryview, place: int) -> None:
+    def _read(self, descriptor: int, buffer: memoryview, place: int) -> None:
         """Fills a buffer from a place of the file on.
 
         Raises:
           UserError: if the file ends before.
         """
         while buffer:
-            count = os.preadv(self._descriptor, [buffer], place)
+            count = os.preadv(descriptor, [buffer], place)
             if not count:
                 raise UserError(
                     f"{self._file} was cut short while it was read; restore it and start again"
                 )
             buffer, place = buffer[count:], place + count
+
+
+# Descriptors of the files that are held open.
+_OPEN: set[int] = set()
+
+
+def _close(descriptor: int) -> None:
+    _OPEN.discard(descriptor)
+    os.close(descriptor)
 
 
 # In memory, or in a file.
@@ -184,7 +210,12 @@ class Rows:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         del copy
-        return self[:] if dtype is None else self[:].astype(dtype)
+        whole = np.empty(self.shape, self.dtype if dtype is None else dtype)
+        # In parts, for each is held several times as it is read, centred and scaled.
+        count = max(1, PART_BYTES // (self.itemsize * self.shape[1]))
+        for start in range(0, len(self), count):
+            whole[start : start + count] = self[start : start + count]
+        return whole
 
     def part(self, start: int, stop: int, normalisation: Normalisation | None = None) -> "Rows":
         """The original rows `start` to `stop`, to be normalised when they are read."""
@@ -235,6 +266,8 @@ def open_rows(
     if not parts:
         raise UserError(f"{path} holds no rows; give an array [N, D]", argument)
     widths = sorted({part.shape[1] for part in parts})
+    if 0 in widths:
+        raise UserError(f"{path} holds rows without numbers; give an array [N, D]", argument)
     if len(widths) > 1:
         raise UserError(
             f"{path}: its arrays have rows of {' and '.join(map(str, widths))} numbers; give "

@@ -53,7 +53,7 @@ def encode_file(
       source: .npy, .npz, .safetensors, or a folder of them, in the original data's units.
       target: a .npz that is not there yet.
       console: where progress is shown.
-      block_bytes: about as many bytes of dense codes are held at once.
+      block_bytes: about as many bytes of data, or of dense codes, are held at once.
 
     Raises:
       UserError: if the data do not fit the model, or hold what is not finite, or the target is
@@ -63,8 +63,8 @@ def encode_file(
     rows, files = open_rows(source, "input", trained.normalisation)
     _check_width(source, rows.shape[1], trained.num_features)
     check_chunk(trained.config, trained.num_features)
-    chunk, num_latents = trained.config.eval.chunk, trained.config.num_latents
-    block = chunk * max(1, block_bytes // (4 * chunk * num_latents))
+    num_latents = trained.config.num_latents
+    block = rows_of_a_block(trained, block_bytes)
     identity = {
         "model": _digest(trained),
         "input": [str(source.resolve()), fingerprint(files)],
@@ -95,6 +95,13 @@ def encode_file(
     )
 
 
+def rows_of_a_block(trained: TrainedModel, block_bytes: int) -> int:
+    """Whole chunks of which neither the data nor the dense codes take more than so many bytes."""
+    chunk = trained.config.eval.chunk
+    widest = max(trained.config.num_latents, trained.num_features)
+    return chunk * max(1, block_bytes // (4 * chunk * widest))
+
+
 def decode_file(
     trained: TrainedModel,
     source: Path,
@@ -109,7 +116,7 @@ def decode_file(
       source: as `encode_file` writes it, or `scipy.sparse.save_npz`.
       target: a .npy that is not there yet.
       console: where progress is shown.
-      block_bytes: about as many bytes of dense codes are held at once.
+      block_bytes: about as many bytes of data, or of dense codes, are held at once.
 
     Raises:
       UserError: if the codes cannot be read, are not the model's, or hold what is not finite, or
@@ -120,8 +127,7 @@ def decode_file(
     sizes: Any = codes.shape
     num_rows, num_latents = sizes
     _check_width(source, num_latents, trained.config.num_latents)
-    chunk = trained.config.eval.chunk
-    block = chunk * max(1, block_bytes // (4 * chunk * num_latents))
+    block = rows_of_a_block(trained, block_bytes)
     starts = range(0, num_rows, block)
     check_chunk(trained.config, trained.num_features)
     shape = (num_rows, trained.num_features)

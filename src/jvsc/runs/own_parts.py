@@ -118,7 +118,8 @@ def train(
       num_epochs: passes over the data.
       batch_size: B, of all devices together; what is left of an epoch's data waits for the next.
       key: of the start, the order of the data and the draws; `jax.random.key(0)` by default.
-      callback: called after every epoch; a true answer ends the training there.
+      callback: called after every epoch; a true answer ends the training there. It is no part of
+        what a workdir holds: the same call again goes on after it.
       workdir: where a checkpoint is kept after every epoch. The same call goes on from the newest
         one, to the numbers that it would have given uninterrupted; one with more epochs goes on at
         the rate that its own optimizer has there.
@@ -165,7 +166,7 @@ def train(
             if checkpoints is not None:
                 position = {"metrics": rows, "call": call}
                 checkpoints.save(len(rows), state, row.get("validation_loss"), position)
-            if callback is not None and callback(Epoch(len(rows), row, *variables)):
+            if callback is not None and callback(Epoch(len(rows), dict(row), *variables)):
                 break
     metrics = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
     return TrainedParts(model, *seed_variables(state, 0), metrics, num_features)
@@ -249,6 +250,8 @@ def as_dataset(data: Any) -> Dataset:
       UserError: if it is no matrix of finite real numbers, or the data set's splits do not fit.
     """
     if isinstance(data, Dataset):
+        train, validation = map(_in_native_order, (data.train, data.validation))
+        data = data._replace(train=train, validation=validation)
         _check_split(data.train, "train")
         _check_split(data.validation, "validation", data.train.shape[1])
         is_image = len(data.shape) > 1 and math.prod(data.shape) == data.train.shape[1]
@@ -260,6 +263,13 @@ def as_dataset(data: Any) -> Dataset:
         return data
     rows = as_matrix(data)
     return Dataset(rows, rows[:0], rows.shape[1:], "a matrix")
+
+
+def _in_native_order(rows: Any) -> Any:
+    """An array in this machine's byte order, which JAX takes; others as they are."""
+    if isinstance(rows, np.ndarray) and not rows.dtype.isnative:
+        return rows.astype(rows.dtype.newbyteorder("="))
+    return rows
 
 
 def as_matrix(data: Any, num_features: int | None = None) -> Shaped[np.ndarray, "N D"]:

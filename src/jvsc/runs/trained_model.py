@@ -354,7 +354,12 @@ def _stored_normalisation(file: Path) -> Normalisation | None:
     except Exception:  # whatever a damaged file makes a reader raise
         return None
     fits = stored.mean.ndim == 1 and stored.mean.shape == stored.scale.shape and len(stored.mean)
-    if not fits or any(array.dtype != np.float32 for array in stored):
+    # A mean far from zero is in float64 (`normalisation_by`).
+    if (
+        not fits
+        or stored.mean.dtype not in (np.float32, np.float64)
+        or stored.scale.dtype != np.float32
+    ):
         return None
     whole = np.isfinite(stored.mean).all() and np.isfinite(stored.scale).all()
     return stored if whole and (stored.scale > 0).all() else None

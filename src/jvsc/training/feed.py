@@ -1,7 +1,6 @@
 """The data of an epoch: kept on the device where they fit, else streamed by Grain."""
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -13,6 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, Shaped
 
+from jvsc.errors import machine_memory
 from jvsc.model.model import StepMetrics
 from jvsc.training.batches import Prepare
 from jvsc.training.epoch import Loss, epoch_order, make_steps, make_streamed_steps, no_metrics
@@ -61,10 +61,10 @@ class Feed(NamedTuple):
 
 
 def fits_on_device(data: Matrix, fraction: float) -> bool:
-    """Whether data take at most a share of the first device's memory (the host's on a CPU)."""
+    """Whether data take at most a share of the first device's memory (this process's on a CPU)."""
     statistics = jax.local_devices()[0].memory_stats() or {}
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return math.prod(data.shape) * data.itemsize <= fraction * statistics.get("bytes_limit", host)
+    memory = statistics.get("bytes_limit") or machine_memory()
+    return math.prod(data.shape) * data.itemsize <= fraction * memory
 
 
 def resident_feed(
