@@ -15,6 +15,13 @@ def test_a_latent_is_collapsed_when_it_is_negligible_on_95_percent_of_the_data()
     assert feature_collapse(-values) == 0.5
 
 
+def test_what_is_no_number_is_not_said_to_be_in_use():
+    values = np.zeros((10, 3))
+    values[4, 1] = np.nan
+    assert np.isnan(posterior_collapse(values))
+    assert np.isnan(feature_collapse(values))
+
+
 def test_all_or_none_collapsed():
     assert feature_collapse(np.zeros((10, 3))) == 1.0
     assert posterior_collapse(np.ones((10, 3))) == 0.0

@@ -28,7 +28,7 @@ from jvsc.metrics import (
     splicing_losses,
     support_statistics,
 )
-from jvsc.metrics.multi_information import digitise
+from jvsc.metrics.multi_information import digitise, multi_information
 
 
 def sparse_codes(num_data: int, num_latents: int, seed: int = 0, share: float = 0.3):
@@ -314,6 +314,41 @@ def test_cross_entropy_recovered_of_a_softmax_whose_losses_are_known():
     by_mean = splicing_losses(loss, activations, means, "mean")
     assert by_mean.ablated == pytest.approx(loss(means))
     assert by_mean.recovered == pytest.approx(0, abs=1e-12)
+
+
+def test_the_mean_of_activations_in_half_precision_is_their_mean():
+    activations = np.random.default_rng(0).normal(3, 1, (20_000, 4)).astype(jnp.bfloat16)
+    seen = []
+    splicing_losses(
+        lambda rows: seen.append(rows) or float(len(seen)), activations, activations, "mean"
+    )
+    assert seen[2].dtype == activations.dtype
+    np.testing.assert_allclose(seen[2].astype(float), 3.0, rtol=0.02)
+
+
+def test_measures_of_codes_that_are_no_numbers_are_none():
+    codes = sparse_codes(100, 5)
+    codes[3, 2] = np.nan
+    assert np.isnan(multi_information(codes))
+    assert np.isnan(mean_mutual_information(codes))
+    found = support_statistics(codes)
+    assert np.isnan(found.frequency).tolist() == np.isnan(found.mean_size).tolist()
+    assert np.flatnonzero(np.isnan(found.frequency)).tolist() == [2]
+    correlation = point_biserial(codes, np.arange(100)[:, None] % 3 == 0)
+    assert np.flatnonzero(np.isnan(correlation[:, 0])).tolist() == [2]
+
+
+def test_what_no_measure_takes_is_one_line(without_type_checks):
+    rows = np.ones((4, 3))
+    for call, message in (
+        (lambda: explained_variance(rows, rows), r"shape \(4, 3\); give \[N\]"),
+        (lambda: jaccard_consistency(jnp.ones((2, 4))), "give booleans, codes != 0"),
+        (lambda: jaccard_consistency(jnp.ones((1, 4), bool)), "1 supports of a datum make no pair"),
+        (lambda: point_biserial(rows, 2 * rows - 3), "other numbers than 0 and 1"),
+    ):
+        with pytest.raises(UserError, match=message) as refused:
+            call()
+        assert "\n" not in str(refused.value)
 
 
 def test_cross_entropy_that_cannot_be_recovered_is_one_line(without_type_checks):

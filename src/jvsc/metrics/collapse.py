@@ -14,9 +14,9 @@ def posterior_collapse(kl: Float[np.ndarray, "N K"]) -> float:
       kl: divergence of each datum's posterior from the prior, per latent, in nats.
 
     Returns:
-      A share in [0, 1]; the paper gives percent.
+      A share in [0, 1], NaN where a divergence is NaN; the paper gives percent.
     """
-    return _share_of_latents(kl <= NEGLIGIBLE)
+    return _share_of_latents(kl)
 
 
 def feature_collapse(codes: Float[np.ndarray, "N K"]) -> float:
@@ -26,10 +26,13 @@ def feature_collapse(codes: Float[np.ndarray, "N K"]) -> float:
       codes: one code per row.
 
     Returns:
-      A share in [0, 1]; the paper gives percent.
+      A share in [0, 1], NaN where a code is NaN; the paper gives percent.
     """
-    return _share_of_latents(np.abs(codes) <= NEGLIGIBLE)
+    return _share_of_latents(np.abs(codes))
 
 
-def _share_of_latents(negligible: np.ndarray) -> float:
-    return float(np.mean(negligible.mean(axis=0) >= SHARE_OF_DATA))
+def _share_of_latents(sizes: np.ndarray) -> float:
+    """The share of latents that are negligible on most of the data."""
+    if np.isnan(sizes).any():
+        return float("nan")
+    return float(np.mean((sizes <= NEGLIGIBLE).mean(axis=0) >= SHARE_OF_DATA))

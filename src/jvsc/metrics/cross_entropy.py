@@ -88,5 +88,6 @@ def splicing_losses(
         raise UserError(f'ablation is {ablation!r}; give "zero" or "mean"')
     absent = np.zeros_like(activations)
     if ablation == "mean":
-        absent += activations.mean(axis=0)
+        # Sums of half precision stop growing.
+        absent[:] = np.mean(activations, axis=0, dtype=np.float64).astype(activations.dtype)
     return SplicingLosses(*(float(loss(rows)) for rows in (activations, reconstruction, absent)))

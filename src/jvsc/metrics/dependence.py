@@ -26,7 +26,12 @@ def pairwise_mutual_information(
     Args:
       codes: one code per row.
       num_edges: edges over [-2, 2].
+
+    Returns:
+      Bits; NaN where a code is NaN.
     """
+    if np.isnan(codes).any():
+        return np.full((codes.shape[1],) * 2, np.nan)
     digits, num_bins = digitise(codes, num_edges)
     num_latents = codes.shape[1]
     starts = range(0, num_latents, BLOCK)
@@ -59,7 +64,8 @@ def mean_mutual_information(
       seed: of the shuffling.
 
     Returns:
-      Bits; zero on average for independent latents, so it may be slightly negative.
+      Bits; zero on average for independent latents, so it may be slightly negative; NaN where a
+      code is NaN.
     """
     shuffled = np.random.default_rng(seed).permuted(codes, axis=0)
     pairs = np.triu_indices(codes.shape[1], k=1)

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jvsc.errors import UserError
+
 
 def jaccard_consistency(supports: Bool[Array, "J *B K"]) -> Float[Array, "*B"]:
     """Mean Jaccard index |A and B| / |A or B| over all pairs of J supports (eq. 13).
@@ -13,7 +15,14 @@ def jaccard_consistency(supports: Bool[Array, "J *B K"]) -> Float[Array, "*B"]:
 
     Returns:
       A number in [0, 1] for each datum; two empty supports are equal, so their index is 1.
+
+    Raises:
+      UserError: for codes in the place of supports, or one alone.
     """
+    if jnp.asarray(supports).dtype != bool:
+        raise UserError(f"supports are {jnp.asarray(supports).dtype}; give booleans, codes != 0")
+    if len(supports) < 2:
+        raise UserError(f"{len(supports)} supports of a datum make no pair; give two or more")
     support = jnp.moveaxis(supports, 0, -2).astype(jnp.float32)
     num_codes = support.shape[-2]
     shared = support @ jnp.swapaxes(support, -1, -2)

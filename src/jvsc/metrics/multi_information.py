@@ -56,8 +56,10 @@ def multi_information(codes: Float[np.ndarray, "N K"], num_edges: int = 20) -> f
       num_edges: edges over [-2, 2]; the published code has 20 for linear models, 30 for conv ones.
 
     Returns:
-      A number of bits, at least zero up to rounding.
+      A number of bits, at least zero up to rounding; NaN where a code is NaN.
     """
+    if np.isnan(codes).any():
+        return float("nan")
     digits, num_bins = digitise(codes, num_edges)
     marginal = sum(entropy(counts) for counts in marginal_counts(digits, num_bins))
     rows = (

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jvsc.errors import UserError
+
 
 def point_biserial(
     codes: Float[np.ndarray, "N K"], attributes: Bool[np.ndarray, "N A"]
@@ -15,8 +17,13 @@ def point_biserial(
 
     Returns:
       Correlations in [-1, 1]; zero for a latent that never varies or an attribute that
-      is always or never present.
+      is always or never present; NaN for a latent with a code that is NaN.
+
+    Raises:
+      UserError: for attributes that are neither booleans nor 0 and 1.
     """
+    if not np.isin(attributes, (0, 1)).all():
+        raise UserError("attributes hold other numbers than 0 and 1; give booleans, such as x > 0")
     codes = codes.astype(np.float64)
     has = attributes.astype(np.float64)
     ones, zeros = has.sum(axis=0), (1 - has).sum(axis=0)
@@ -26,7 +33,7 @@ def point_biserial(
     deviation = codes.std(axis=0)[:, None]
     share = np.sqrt(ones * zeros) / len(codes)
     # A constant's deviation is not zero, for its mean is rounded.
-    varies = (np.ptp(codes, axis=0) > 0)[:, None] & (ones > 0) & (zeros > 0)
+    varies = (np.ptp(codes, axis=0) != 0)[:, None] & (ones > 0) & (zeros > 0)
     return np.where(
         varies, (mean_of_ones - mean_of_zeros) / np.where(varies, deviation, 1) * share, 0.0
     )

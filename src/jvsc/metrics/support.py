@@ -5,12 +5,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
+from jvsc.errors import UserError
+
 
 class SupportStatistics(NamedTuple):
     """Use of each latent over the data.
 
     Attributes:
-      frequency: share of the data in which it is not exactly zero, [K].
+      frequency: share of the data in which it is not exactly zero, [K]; NaN where a code is NaN.
       mean_size: its mean |s| where it is not zero, [K]; zero for a latent never used.
     """
 
@@ -23,7 +25,7 @@ def support_statistics(codes: Float[np.ndarray, "N K"]) -> SupportStatistics:
     active = codes != 0
     counts = active.sum(axis=0)
     size = np.abs(codes).sum(axis=0, dtype=np.float64) / np.maximum(counts, 1)
-    return SupportStatistics(counts / len(codes), size)
+    return SupportStatistics(np.where(np.isnan(size), np.nan, counts / len(codes)), size)
 
 
 def active_latents(codes: Float[np.ndarray, "N K"]) -> Integer[np.ndarray, " K+1"]:
@@ -43,6 +45,14 @@ def explained_variance(
     Returns:
       At most 1, which is perfect; negative where predicting the mean would be better; not finite
       for constant data.
+
+    Raises:
+      UserError: for something else than an error a datum, such as a reconstruction.
     """
+    if np.shape(squared_error) != (len(data),):
+        raise UserError(
+            f"squared_error has the shape {np.shape(squared_error)}; give [N], the mean of each "
+            f"datum's squared errors, N={len(data)}"
+        )
     variance = np.mean(data.var(axis=0, dtype=np.float64))
     return float(1 - np.mean(squared_error, dtype=np.float64) / variance)
