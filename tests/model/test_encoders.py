@@ -68,6 +68,22 @@ def test_message_passing_is_calibrated_under_the_true_model(known):
     assert chosen[known.support].mean() > 0.58
 
 
+def test_message_passing_is_the_same_inference_whatever_the_norms_of_atoms(known):
+    """Codes are over the norms by which atoms are longer, and probabilities the same."""
+    norms = jnp.asarray(np.random.default_rng(1).uniform(0.3, 3.0, K), jnp.float32)
+    longer = known.generative.dictionary * norms[:, None]
+    heads = heads_of(message_passing_encoder(K, PRIOR, 8), known)
+    # Each latent's own prior: the same codes are worth the same.
+    scales = known.generative.prior_scale / norms
+    other = known._replace(
+        generative=known.generative._replace(dictionary=longer, prior_scale=scales)
+    )
+    found = heads_of(message_passing_encoder(K, PRIOR, 8), other)
+    np.testing.assert_allclose(found["loc"] * norms, heads["loc"], atol=2e-3)
+    np.testing.assert_allclose(found["log_scale"] + jnp.log(norms), heads["log_scale"], atol=2e-3)
+    np.testing.assert_allclose(found["gate"], heads["gate"], rtol=2e-3, atol=2e-3)
+
+
 def test_more_steps_of_the_unrolled_encoder_explain_more_before_any_training(known):
     errors = []
     for steps in (1, 3, 10):

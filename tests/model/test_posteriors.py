@@ -227,6 +227,33 @@ def test_spike_and_slab_divergence_is_the_closed_form_of_the_specification(proba
     np.testing.assert_allclose(SpikeAndSlab(p0, v0).kl(heads), [expected], rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("threshold", [None, 0.52])
+@pytest.mark.parametrize(("family", "head"), [(Gaussian, "log_variance"), (Laplacian, "log_scale")])
+def test_moments_have_gradients_where_the_noise_underflows(family, head, threshold):
+    base = family()
+    posterior = Thresholded(base, FixedThreshold(threshold)) if threshold else Unthresholded(base)
+
+    def total(logs):
+        return sum(
+            jnp.sum(x) for x in posterior.moments({"loc": jnp.full(5, 0.6), head: logs}, FINAL)
+        )
+
+    slopes = jax.grad(total)(jnp.array([-60.0, -88.0, -90.0, -120.0, -300.0]))
+    assert np.isfinite(slopes).all()
+
+
+@pytest.mark.parametrize(
+    "posterior",
+    [
+        Thresholded(Laplacian(0.1), FixedThreshold(2.0)),
+        Thresholded(Gaussian(0.1), FixedThreshold(8.0)),
+    ],
+)
+def test_a_threshold_that_leaves_nothing_of_the_prior_is_refused(posterior):
+    with pytest.raises(UserError, match="leaves no non-zeros of its prior; give a lower threshold"):
+        slab_of_prior(posterior)
+
+
 @pytest.mark.parametrize(("family", "head"), [(Gaussian, "log_variance"), (Laplacian, "log_scale")])
 def test_log_ratios_are_finite_where_the_noise_underflows(family, head):
     heads = {"loc": jnp.full(4, 0.1), head: jnp.array([-80.0, -100.0, -150.0, -300.0])}

@@ -24,7 +24,8 @@ def message_passing_encoder(
     Each step observes every latent through a Gaussian channel, c = s + z A^T, whose variance is the
     noise's and that of what the other latents leave uncertain; z is the residual with Onsager's
     term. So the posterior's probabilities are calibrated where atoms are many and incoherent. The
-    dictionary, the noise and the prior are read; there are no parameters of its own.
+    dictionary, the noise and the prior are read; there are no parameters of its own. Steps are of
+    atoms of norm 1 and of codes that these would have, whatever norms the dictionary has.
 
     Args:
       num_latents: K.
@@ -55,7 +56,10 @@ def message_passing_encoder(
     ) -> tuple[Heads, NetworkStatistics]:
         del parameters, training
         assert generative is not None  # a generator that is a network is refused before
-        dictionary, prior_scale = generative.dictionary, generative.prior_scale
+        norms = jnp.linalg.norm(generative.dictionary, axis=1)
+        norms = jnp.where(norms > 0, norms, 1.0)
+        dictionary = generative.dictionary / norms[:, None]
+        prior_scale = generative.prior_scale * norms
         num_features = data.shape[1]
         code = jnp.zeros((data.shape[0], num_latents), data.dtype)
         probability = jax.nn.sigmoid(generative.prior_log_odds)
@@ -76,6 +80,7 @@ def message_passing_encoder(
             uncertain = jnp.sum(variance, 1, keepdims=True) / channel
         log_odds, loc, slab = laplacian_slab(observed, channel, prior_scale)
         gate = log_odds + generative.prior_log_odds
-        return {"loc": loc, "log_scale": 0.5 * jnp.log(slab / 2), "gate": gate}, statistics
+        log_scale = 0.5 * jnp.log(slab / 2) - jnp.log(norms)
+        return {"loc": loc / norms, "log_scale": log_scale, "gate": gate}, statistics
 
     return Encoder(init, apply, reads_dictionary=True)

@@ -9,12 +9,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
+from jvsc.errors import UserError
 from jvsc.model.thresholding import Heads
 
 # Odds of a non-zero stay finite where every latent is in use.
 LARGEST_PROBABILITY = 1 - 1e-6
 # Of the largest exponential that float32 holds; noise of a smaller scale has underflowed to zero.
 LARGEST_EXPONENT = 88.0
+# Beyond exp(40) scales `size / scale` is far past where exp(-size / scale) is zero in float32;
+# the limit keeps its gradient from becoming inf * 0.
+LARGEST_LOG_PRECISION = 40.0
 
 
 class Annealing(NamedTuple):
@@ -154,10 +158,18 @@ def slab_of_prior(posterior: Posterior) -> tuple[float, float]:
 
     A Laplacian that is soft-thresholded keeps its scale, a Gaussian does not. Where the moments are
     not known (Gamma thresholds) the slab is taken for the base itself.
+
+    Raises:
+      UserError: if the prior leaves no non-zeros.
     """
     with jax.ensure_compile_time_eval():
         heads = {name: jnp.full(1, value, jnp.float32) for name, value in posterior.prior.items()}
         probability = float(posterior.support_probability(heads)[0])
+        if not probability > 0:
+            raise UserError(
+                f"the threshold of {posterior} leaves no non-zeros of its prior; give a lower "
+                "threshold or a wider prior"
+            )
         if "log_scale" in posterior.prior:
             scale = math.exp(posterior.prior["log_scale"])
         else:

@@ -10,7 +10,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
-from jvsc.model.posteriors.base import LARGEST_EXPONENT, Annealing, LocationScale
+from jvsc.model.posteriors.base import (
+    LARGEST_EXPONENT,
+    LARGEST_LOG_PRECISION,
+    Annealing,
+    LocationScale,
+)
 from jvsc.model.thresholding import Heads
 
 
@@ -31,6 +36,12 @@ def gaussian_kl(
     """
     quadratic = (loc**2 + jnp.exp(log_variance)) / prior_variance
     return 0.5 * (math.log(prior_variance) - log_variance - 1 + quadratic)
+
+
+def _in_scales(size: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
+    """A size over sigma, its square finite where sigma has underflowed."""
+    precision = jnp.exp(jnp.minimum(-heads["log_variance"] / 2, LARGEST_LOG_PRECISION))
+    return jnp.asarray(size) * precision
 
 
 @dataclass(frozen=True)
@@ -76,12 +87,12 @@ class Gaussian(LocationScale):
 
     def tail(self, size: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
         """P(|noise| > size) = 2 Phi(-size / sigma)."""
-        return 2 * norm.cdf(-jnp.asarray(size) * jnp.exp(-heads["log_variance"] / 2))
+        return 2 * norm.cdf(-_in_scales(size, heads))
 
     def excess_square(self, size: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:
         """2 [(sigma^2 + t^2) Phi(-t / sigma) - t sigma phi(t / sigma)], t the size."""
         scale, size = jnp.exp(heads["log_variance"] / 2), jnp.asarray(size)
-        standard = size / scale
+        standard = _in_scales(size, heads)
         return 2 * ((scale**2 + size**2) * norm.cdf(-standard) - size * scale * norm.pdf(standard))
 
     def quantile(self, probability: ArrayLike, heads: Heads) -> Float[Array, "*B K"]:

@@ -8,8 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
-from jvsc.model.posteriors.base import Annealing, Posterior, spike_and_slab_moments
-from jvsc.model.posteriors.laplacian import LARGEST_LOG_PRECISION, Laplacian, laplacian_kl
+from jvsc.model.posteriors.base import (
+    LARGEST_LOG_PRECISION,
+    Annealing,
+    Posterior,
+    spike_and_slab_moments,
+)
+from jvsc.model.posteriors.laplacian import Laplacian, laplacian_kl
 from jvsc.model.thresholding import Heads, straight_through_threshold
 
 # Numbers of the prior that a training may find; they come with the heads, one for all latents.

@@ -9,14 +9,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from jvsc.errors import UserError
-from jvsc.model.posteriors.base import LARGEST_EXPONENT, Annealing, LocationScale
+from jvsc.model.posteriors.base import (
+    LARGEST_EXPONENT,
+    LARGEST_LOG_PRECISION,
+    Annealing,
+    LocationScale,
+)
 from jvsc.model.thresholding import Heads
 
 # -log of the smallest argument that the sampler's logarithm is given (appendix B).
 LARGEST_STANDARD_NOISE = -math.log(1e-6)
-# Beyond exp(40) scales `|loc| / scale` is far past where exp(-|loc| / scale) is zero in float32;
-# the limit keeps its gradient from becoming inf * 0.
-LARGEST_LOG_PRECISION = 40.0
 
 
 def laplacian_kl(
