@@ -217,8 +217,22 @@ def test_jump_relus_target_is_the_published_penalty():
     data, penalty = jnp.asarray(some_data()), jnp.float32(PENALTY)
     found, codes, _ = autoencoder.loss(parameters, statistics, data, penalty)
     unpenalised, _, _ = plain.loss(parameters, statistics, data, jnp.float32(0))
-    norm = np.count_nonzero(codes, axis=1)
-    np.testing.assert_allclose(found, unpenalised + PENALTY * (norm / 4 - 1) ** 2, rtol=1e-5)
+    mean = np.count_nonzero(codes, axis=1).mean()
+    np.testing.assert_allclose(found, unpenalised + PENALTY * (mean / 4 - 1) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: topk(D, 8, active=9), "active is 9; give 1 to 8"),
+        (lambda: batch_topk(D, 8, active=0), "active is 0; give 1 to 8"),
+        (lambda: matryoshka(D, 8, (0.5, 1.5), active=2), "prefixes are"),
+        (lambda: jump_relu_l0(D, 8, initial_threshold=0.0), "initial_threshold 0.0; give positive"),
+    ],
+)
+def test_what_an_autoencoder_cannot_be_made_of_is_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 def test_no_more_than_k_are_kept_even_where_they_are_equal():

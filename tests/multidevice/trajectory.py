@@ -31,11 +31,13 @@ def trajectory(kind: str) -> dict[str, np.ndarray]:
     """
     kind, _, shards = kind.partition("_latents_")
     kind, streamed, _ = kind.partition("_streamed")
-    if kind in ("linear", "topk", "matryoshka", "explaining", "lasso"):
+    if kind in ("linear", "topk", "matryoshka", "jump_relu", "explaining", "lasso"):
         config = small_config(batch_size=40, num_samples=3, data__num_train=400)
-        if kind in ("topk", "matryoshka"):
+        if kind in ("topk", "matryoshka", "jump_relu"):
             # No threshold of ours; an AuxK loss of latents that soon are dead.
             sizes = {"autoencoder__active": 4, "autoencoder__dead_after": 80}
+            if kind == "jump_relu":
+                sizes |= {"autoencoder__bandwidth": 0.5, "autoencoder__target_active": 4}
             config = small_config(
                 method=kind, threshold=None, batch_size=40, data__num_train=400, **sizes
             )

@@ -43,7 +43,8 @@ def trajectory(tmp_path_factory):
     [
         "linear",
         "explaining",
-        "matryoshka",
+        pytest.param("matryoshka", marks=pytest.mark.slow),
+        "jump_relu",
         pytest.param("lasso", marks=pytest.mark.slow),
         pytest.param("conv", marks=pytest.mark.slow),
         pytest.param("gates", marks=pytest.mark.slow),

@@ -28,6 +28,8 @@ AUTOENCODER_RATE, DEAD_STEPS = 3e-3, 250
 # JumpReLU's, for data of mean squared norm 1: wide enough that a fit's few thousand steps move its
 # thresholds.
 BANDWIDTH = 0.1
+# Its penalty grows over so many steps; published are 4% of a training, and Adam without momentum.
+JUMP_WARMUP_STEPS = 100
 # The method of online dictionary learning.
 ONLINE = "lasso"
 # Steps of a usual fit.
@@ -286,14 +288,20 @@ def _autoencoder_settings(
     """Of sparse autoencoders; as many dead latents model the error as Gao et al. (2024) advise."""
     assert settings.sparsity is not None  # refused before
     active = max(1, round(settings.sparsity * settings.n_components))
+    jumps = settings.method == "jump_relu"
     # JumpReLU's target counts against an error that is of the data's mean squared norm, D.
-    holds = {"penalty": float(num_features), "target_active": active}
+    holds = {
+        "penalty": float(num_features),
+        "penalty_warmup_steps": 0 if online else JUMP_WARMUP_STEPS,
+        "target_active": active,
+    }
     return {
         "encoder": {
             "optimizer": "adam",
             "schedule": "constant" if online else "one_cycle",
             "learning_rate": AUTOENCODER_RATE,
-        },
+        }
+        | ({"momentum": 0.0} if jumps else {}),
         "autoencoder": {
             "active": active,
             "auxiliary_active": max(1, num_features // 2),
@@ -301,7 +309,7 @@ def _autoencoder_settings(
             "bandwidth": BANDWIDTH,
             "initial_threshold": BANDWIDTH,
         }
-        | (holds if settings.method == "jump_relu" else {}),
+        | (holds if jumps else {}),
     }
 
 

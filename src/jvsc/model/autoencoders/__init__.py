@@ -61,5 +61,6 @@ AUTOENCODERS: dict[str, MakeAutoencoder] = {
         options.bandwidth,
         options.initial_threshold,
         options.target_active,
+        options.axis_name,
     ),
 }

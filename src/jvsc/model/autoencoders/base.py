@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
+from jvsc.errors import UserError
 from jvsc.model.model import Inference, StepMetrics, step_metrics
 from jvsc.model.networks import Generator
 from jvsc.model.objective import squared_error
@@ -129,6 +130,16 @@ class AutoencoderOptions(NamedTuple):
 
 # (D, K, options) -> autoencoder
 MakeAutoencoder = Callable[[int, int, AutoencoderOptions], Autoencoder]
+
+
+def check_active(active: int, num_latents: int) -> None:
+    """Refuses to keep fewer latents than one, or more than there are.
+
+    Raises:
+      UserError: saying how many there are.
+    """
+    if not 0 < active <= num_latents:
+        raise UserError(f"active is {active}; give 1 to {num_latents}, which latents there are")
 
 
 def initial_parameters(key: Key[Array, ""], num_features: int, num_latents: int) -> Parameters:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from jvsc.model.autoencoders.base import (
     Autoencoder,
+    check_active,
     decode,
     initial_parameters,
     pre_activations,
@@ -91,7 +92,11 @@ def batch_topk(
       dead_after: steps after which a latent that has not been active is dead.
       axis_name: mesh axis over which a batch is spread in training.
       error: replaces ||x - x_hat||^2 in the loss.
+
+    Raises:
+      UserError: if k is more than there are latents.
     """
+    check_active(active, num_latents)
     auxiliary_active = min(auxiliary_active, num_latents)
 
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from jvsc.errors import UserError
 from jvsc.model.autoencoders.base import (
     NO_STATISTICS,
     Autoencoder,
@@ -72,10 +73,12 @@ def jump_relu_l0(
     bandwidth: float = 1e-3,
     initial_threshold: float = 1e-3,
     target_active: int = 0,
+    axis_name: str | None = None,
 ) -> Autoencoder:
     """Codes JumpReLU(z), loss ||x - x_hat||^2 + lambda ||s||_0 (Rajamanoharan et al. 2024).
 
-    With a target k the penalty is lambda (||s||_0 / k - 1)^2, as there for a wanted number.
+    With a target k the penalty is lambda (L0 / k - 1)^2, as there for a wanted number, L0 the mean
+    of the batch: data may differ in how many latents they take, as in the trainers that people use.
 
     Args:
       num_features: D.
@@ -83,7 +86,16 @@ def jump_relu_l0(
       bandwidth: epsilon for data of mean squared norm 1; sqrt(D) times that is used.
       initial_threshold: likewise.
       target_active: k; zero for none.
+      axis_name: mesh axis over which a batch is spread in training.
+
+    Raises:
+      UserError: if bandwidth or threshold are not positive.
     """
+    if not (bandwidth > 0 and initial_threshold > 0):
+        raise UserError(
+            f"bandwidth is {bandwidth} and initial_threshold {initial_threshold}; give positive "
+            "numbers"
+        )
     unit = math.sqrt(num_features)
     start = math.log(unit * initial_threshold)
 
@@ -111,6 +123,9 @@ def jump_relu_l0(
         codes = jump_relu(pre, threshold, unit * bandwidth)
         error = data - decode(parameters.generator, codes)
         norm = jnp.sum(step_function(pre, threshold, unit * bandwidth), axis=-1)
+        if target_active:
+            norm = jnp.mean(norm)
+            norm = norm if axis_name is None else jax.lax.pmean(norm, axis_name)
         charge = (norm / target_active - 1) ** 2 if target_active else norm
         return sum_of_squares(error) + penalty * charge, codes, statistics
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jvsc.errors import UserError
 from jvsc.model.autoencoders.base import Autoencoder, sum_of_squares
 from jvsc.model.autoencoders.batch_topk import batch_topk
 
@@ -49,6 +50,11 @@ def matryoshka(
       num_latents: K.
       prefixes: shares of the latents that the nested dictionaries have.
       options: of `batch_topk`.
+
+    Raises:
+      UserError: if a share is not above 0 and at most 1.
     """
+    if not all(0 < share <= 1 for share in prefixes):
+        raise UserError(f"prefixes are {prefixes}; give shares of the latents, > 0 and <= 1")
     error = partial(nested_error, sizes=nested_sizes(num_latents, prefixes))
     return batch_topk(num_features, num_latents, error=error, **options)

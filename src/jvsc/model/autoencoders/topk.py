@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jvsc.model.autoencoders.base import (
     Autoencoder,
+    check_active,
     decode,
     initial_parameters,
     pre_activations,
@@ -64,7 +65,11 @@ def topk(
       auxiliary_weight: of their loss.
       dead_after: steps after which a latent that has not been active is dead.
       axis_name: mesh axis over which a batch is spread in training.
+
+    Raises:
+      UserError: if k is more than there are latents.
     """
+    check_active(active, num_latents)
     auxiliary_active = min(auxiliary_active, num_latents)
 
     def init(key: Key[Array, ""]) -> tuple[Parameters, Statistics]:
