@@ -520,6 +520,9 @@ def test_entries_that_are_not_there_count_for_nothing(positive):
         one, other = objective(found.codes[row]), objective(alone.codes[0])
         assert abs(one - other) < 2e-5 * other + 1e-6
         assert found.gap[row] < 2e-5 * one
+    # Whatever stands there, such as what float32 cannot hold.
+    beyond = fista(np.where(present, data, -1.7e308), atoms, 0.3, present=present, **given)
+    np.testing.assert_array_equal(beyond.codes, found.codes)
     everything = fista(data, atoms, 0.3, present=np.ones_like(present), **given)
     np.testing.assert_allclose(everything.codes, fista(data, atoms, 0.3, **given).codes, atol=2e-3)
 

@@ -1,11 +1,14 @@
 """A fit can be watched and ended, and is then what it would have been without that."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 
 from jvsc import SparseCoder, UserError
+from jvsc.solvers import lasso
 
 DIGITS = load_digits().data
 SMALL = {"n_components": 48, "n_samples": 5, "batch_size": 128, "random_state": 0}
@@ -63,6 +66,28 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was():
         with pytest.raises(error):
             coder.fit(data)
         np.testing.assert_array_equal(coder.transform(DIGITS[:9]), codes)
+
+
+def test_a_true_of_numpy_ends_a_fit():
+    callback = lambda state: np.linalg.norm(state.components) > 0  # noqa: E731
+    assert SparseCoder(**SMALL, max_iter=3, callback=callback).fit(DIGITS).n_iter_ == 1
+
+
+def test_a_callback_may_wait_for_another_thread_that_solves():
+    atoms = np.eye(64, dtype=np.float32)
+
+    def callback(state):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lasso, DIGITS[:5], atoms, 1.0).result(timeout=60) is None
+
+    coder = SparseCoder(8, method="lasso", max_iter=2, callback=callback, random_state=0)
+    assert coder.fit(DIGITS[:300]).n_iter_ == 2
+
+
+def test_a_callback_sees_the_dictionary_that_was_given():
+    given, seen = 5 * np.eye(64)[:20] + 0.1, []
+    coder = SparseCoder(dictionary=given, max_iter=1, callback=lambda s: seen.append(s.components))
+    np.testing.assert_array_equal(coder.fit(DIGITS).components_, seen[0])
 
 
 def test_only_true_ends_a_fit():

@@ -253,17 +253,33 @@ def test_sparse_data_are_the_dense_ones(method):
     coder.partial_fit(scipy.sparse.csr_array(dense))
 
 
+def test_real_weights_make_no_more_passes_than_were_asked_for():
+    weights = np.random.default_rng(0).uniform(size=len(DIGITS))
+    whole = SparseCoder(8, max_iter=8, batch_size=128, random_state=0).fit(DIGITS)
+    assert abs(whole.set_params().fit(DIGITS, sample_weight=weights).n_steps_ - 8 * 14) < 8
+    order, passes = weighted_order(np.random.default_rng(0).uniform(size=450_000))
+    assert (len(order), passes) == (450_000, 1)
+
+
+def test_constant_data_have_a_penalty_however_long_they_are_fitted():
+    coder = SparseCoder(4, method="lasso", max_iter=1000, batch_size=2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        coder.fit(np.ones((4, 3)))
+    assert coder.penalty_ > 0
+
+
 def test_rows_come_as_often_as_their_weights_say():
-    np.testing.assert_array_equal(weighted_order(np.array([2.0, 0.0, 4.0])), [0, 2, 2])
-    np.testing.assert_array_equal(weighted_order(np.ones(3)), [0, 1, 2])
+    np.testing.assert_array_equal(weighted_order(np.array([2.0, 0.0, 4.0]))[0], [0, 2, 2])
+    np.testing.assert_array_equal(weighted_order(np.ones(3))[0], [0, 1, 2])
     weights = np.random.default_rng(0).uniform(size=50)
-    counts = np.bincount(weighted_order(weights), minlength=50)
+    counts = np.bincount(weighted_order(weights)[0], minlength=50)
     assert counts.sum() == 400
     assert np.abs(counts - 400 * weights / weights.sum()).max() < 1
     for equal in (0.5, 1 / 500, 1e-30):
-        np.testing.assert_array_equal(weighted_order(np.full(500, equal)), np.arange(500))
-    np.testing.assert_array_equal(weighted_order(np.array([0.3, 0.1, 0.0])), [0, 0, 0, 1])
-    counts = np.bincount(weighted_order(np.array([1.0, 1e9])), minlength=2)
+        np.testing.assert_array_equal(weighted_order(np.full(500, equal))[0], np.arange(500))
+    np.testing.assert_array_equal(weighted_order(np.array([0.3, 0.1, 0.0]))[0], [0, 0, 0, 1])
+    counts = np.bincount(weighted_order(np.array([1.0, 1e9]))[0], minlength=2)
     assert counts.tolist() == [0, 16]
 
 
@@ -331,7 +347,7 @@ def test_what_the_machine_cannot_hold_is_refused(given, message):
 
 def test_whole_weights_whose_sum_has_no_room_are_weights_still():
     weights = np.random.default_rng(0).integers(2**51, 2**52, 5000).astype(np.float64)
-    order = weighted_order(weights)
+    order, _ = weighted_order(weights)
     assert len(order) == 8 * 5000
     counts = np.bincount(order, minlength=5000)
     np.testing.assert_allclose(counts, weights / weights.mean() * 8, atol=1)

@@ -130,6 +130,8 @@ def fista(
     tolerance, max_iterations = limits(tolerance, max_iterations)
     if present is not None:
         check_mask(jnp.shape(present), x.shape)
+        if not (is_traced(x) or is_traced(present)):
+            x = np.where(present, x, x.dtype.type(0))
     dtype = jax.dtypes.canonicalize_dtype(common_type(x, a, start))
     # By NumPy: within a compiled function JAX would trace this of known numbers too.
     if not is_traced(a) and not np.isfinite(np.asarray(a)).all():

@@ -1,5 +1,6 @@
 """SparseCoder: jvsc's models with scikit-learn's interface."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -76,7 +77,7 @@ class SparseCoder(LearningCoder):
         size as firmly as a residual of unit variance pulls at it.
       max_iter: passes of `fit` over the data; by default 50, but no fewer than make about 1,000
         steps and no more than make about 3,000, and at most 200; "lasso" makes about 400 steps, in
-        at most 100 passes.
+        at most 100 passes. One at least, of however many data.
       batch_size: data a step; less where there are fewer. By default 128, or of few data as many as
         give a pass 20 steps, at least 16; of "lasso" 1,024, or half of few data.
       encoder: the network that infers a posterior: "unrolled", steps of inference that read the
@@ -198,11 +199,11 @@ class SparseCoder(LearningCoder):
     def _fitted(self, X: MatrixLike, sample_weight: ArrayLike | None) -> "SparseCoder":
         settings = self._settings()
         data = self._check(X, reset=True, ensure_min_samples=2)
-        weights = order = None
+        weights, order, repeats = None, None, 1
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, data, ensure_non_negative=True)
             weights = ordinary_weights(np.asarray(weights, np.float64))
-            order = weighted_order(weights)
+            order, repeats = weighted_order(weights)
         self._moments, self._seed = None, self._drawn_seed()
         found = moments(data, weights=weights)
         given = self._given_atoms("dictionary", data.shape[1])
@@ -217,6 +218,8 @@ class SparseCoder(LearningCoder):
         batch = batch_of(settings, len(rows))
         steps = len(rows) // batch
         passes = passes_of(settings, steps)
+        if settings.max_iter is not None:  # of as many rows as there are
+            passes = math.ceil(passes / repeats)
         plan = make_plan(settings, data.shape[1], batch, steps, passes)
         if given is None:
             warn_of_share(settings, data.shape[1])
@@ -227,7 +230,9 @@ class SparseCoder(LearningCoder):
             passes = 0
         with shown_passes(settings.verbose, passes) as show:
             watch = Watch(
-                partial(components_of, scale=self.scale_, kind=data.dtype),
+                partial(components_of, scale=self.scale_, kind=data.dtype)
+                if given is None
+                else lambda state: given.astype(data.dtype),
                 self.callback,
                 show,
                 settings.tol,
@@ -396,6 +401,7 @@ class SparseCoder(LearningCoder):
         Returns:
           1 - sum (x - x_hat)^2 / sum (x - mean_)^2 over all entries but NaN; 1 is perfect. Of data
           that do not differ from `mean_` but by rounding, 1 if the codes give them exactly, else 0.
+          With a given `dictionary`, whose `mean_` is zero, it is the share of the data's energy.
 
         Raises:
           UserError: for a parameter that does not serve, or data of NaN alone.

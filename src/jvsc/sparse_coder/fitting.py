@@ -155,7 +155,8 @@ def watched(
     if watch.callback is not None and not ends:
         done = watch.passes_before + number
         seen = FitState(done, int(state.step[0]), loss, share, watch.components(state))
-        ends = watch.callback(seen) is True
+        answer = watch.callback(seen)
+        ends = isinstance(answer, bool | np.bool_) and bool(answer)  # others are no answer
     if watch.tol is not None and number > watch.settled_after:
         patience = patience.after(loss, watch.tol)
         ends |= patience.waited >= watch.n_iter_no_change

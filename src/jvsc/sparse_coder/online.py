@@ -53,18 +53,19 @@ def run_online_passes(
     key = np.asarray(jax.random.key_data(state.key)).ravel()
     random = np.random.default_rng([*key.tolist(), int(state.step[0])])
     patience, losses = Patience(), []
-    with single_threaded_products():
-        now = _begun(state, rows, has_start, random)
-        if now.step == 0 and passes and plan.sparsity is not None:
-            first = rows[random.permutation(len(rows))[:FIRST_ROWS]]
-            now = now._replace(penalty=_first_penalty(first, now.atoms, plan.sparsity, plan))
-        for number in range(1, passes + 1):
+    now = _begun(state, rows, has_start, random)
+    if now.step == 0 and passes and plan.sparsity is not None:
+        first = rows[random.permutation(len(rows))[:FIRST_ROWS]]
+        now = now._replace(penalty=_first_penalty(first, now.atoms, plan.sparsity, plan))
+    for number in range(1, passes + 1):
+        # Not while others watch, who may solve too and wait for one another.
+        with single_threaded_products():
             now, loss, share = _pass(plan, now, rows, random)
-            losses.append(loss)
-            if watch.sees:
-                patience, ends = watched(watch, number, now.put(state), loss, share, patience)
-                if ends:
-                    break
+        losses.append(loss)
+        if watch.sees:
+            patience, ends = watched(watch, number, now.put(state), loss, share, patience)
+            if ends:
+                break
     return now.put(state), losses
 
 
@@ -122,8 +123,9 @@ def _pass(
         energy = 0.5 * float(np.vdot(left, left)) + now.penalty * float(np.abs(codes).sum())
         of_steps.append((energy / len(batch), float(np.mean(codes != 0))))
         penalty = now.penalty
-        if plan.sparsity is not None:
-            penalty = next_penalty(penalty, codes, plan.sparsity, LOWEST * usual_norm(batch))
+        norm = usual_norm(batch)
+        if plan.sparsity is not None and norm:  # of zeros no penalty has more codes
+            penalty = next_penalty(penalty, codes, plan.sparsity, LOWEST * norm)
         now = _Online(now.step + 1, atoms, moments, penalty)
     loss, share = np.asarray(of_steps).mean(axis=0).tolist()
     return now, loss, share

@@ -19,6 +19,8 @@ CHUNK_ROWS = (128, 1024)
 LARGEST = 1e15
 # Rows that weights make of one, on average, at most.
 MOST_REPEATS = 8
+# So many rows make about the steps of a usual fit.
+MANY_ROWS = 400_000
 # Scales between which no square overflows or vanishes in float64.
 ORDINARY_SCALES = (1e-140, 1e140)
 
@@ -224,13 +226,15 @@ def _at_most_one(weights: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     return np.ldexp(weights, -int(np.frexp(weights.max())[1]))
 
 
-def weighted_order(weights: Float[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
-    """Numbers of rows, each as often as its weight asks for.
+def weighted_order(
+    weights: Float[np.ndarray, " N"],
+) -> tuple[Int[np.ndarray, " M"], int]:
+    """Numbers of rows, each as often as its weight asks for, and of how many passes they are.
 
     Whole numbers, or whole multiples of the smallest, divided by what they have in common, are
-    followed exactly, if the rows are not more than `MOST_REPEATS` times as many then. Else each row
-    comes so often to less than one, with `MOST_REPEATS` times as many rows as were given
-    (systematic resampling).
+    followed exactly, if the rows are not more than `MOST_REPEATS` times as many then: one pass.
+    Else each row comes so often to less than one, in so many passes of as many rows as were given
+    (systematic resampling): `MOST_REPEATS`, or fewer of `MANY_ROWS` and more.
 
     Args:
       weights: not negative, not all zero.
@@ -244,9 +248,10 @@ def weighted_order(weights: Float[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
         whole = weights.astype(np.int64)
         whole //= np.gcd.reduce(whole)
         if whole.sum(dtype=np.float64) <= most:
-            return np.repeat(np.arange(len(weights)), whole)
-    ends = np.rint(np.cumsum(weights / weights.sum()) * most).astype(np.int64)
-    return np.repeat(np.arange(len(weights)), np.diff(ends, prepend=0))
+            return np.repeat(np.arange(len(weights)), whole), 1
+    passes = min(max(MANY_ROWS // len(weights), 1), MOST_REPEATS)
+    ends = np.rint(np.cumsum(weights / weights.sum()) * passes * len(weights)).astype(np.int64)
+    return np.repeat(np.arange(len(weights)), np.diff(ends, prepend=0)), passes
 
 
 def warn_of_dominant_rows(
