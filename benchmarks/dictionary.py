@@ -20,12 +20,12 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
 from benchmarks.lasso import penalty_of
-from benchmarks.timing import timed
+from benchmarks.timing import THREADS, timed
 from benchmarks.workload import digits, patches
 from jvsc import SparseCoder
 from jvsc.solvers import lasso
 
-NUM_ATOMS, BATCH, HELD_OUT, THREADS = 256, 512, 4000, 2
+NUM_ATOMS, BATCH, HELD_OUT = 256, 512, 4000
 
 
 class Learned(NamedTuple):

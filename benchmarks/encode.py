@@ -10,7 +10,7 @@ import numpy as np
 import spams
 
 from benchmarks.lasso import penalty_of
-from benchmarks.timing import compare
+from benchmarks.timing import THREADS, compare
 from benchmarks.workload import Comparison, linear_config
 from jvsc.evaluation.inference import in_chunks, inference_key, make_infer_chunk
 from jvsc.evaluation.nonzero_draws import make_nonzero_infer_chunk
@@ -86,7 +86,9 @@ def _compare(setting: Setting) -> Comparison:
     times = compare(
         {
             "jvsc": partial(encode, data),
-            "spams": lambda: spams.lasso(columns, atoms, lambda1=penalty, mode=2, numThreads=2),
+            "spams": lambda: spams.lasso(
+                columns, atoms, lambda1=penalty, mode=2, numThreads=THREADS
+            ),
         }
     )
     ours, theirs = times["jvsc"].median / num_data, times["spams"].median / few

@@ -5,12 +5,15 @@
 Data are sums of 5% of 128 random atoms in 64 dimensions with Laplacian sizes, and noise with a
 tenth of their variance. SparseCoder at the true share and with a learned noise (`sparsity=None`),
 approximate message passing (`encoder.name=message_passing`, noise and prior learned), SPAMS's
-dictionary, and OMP on the true one.
+dictionary, and OMP on the true one, to the noise that made the data or with as many non-zeros of
+every datum.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import orthogonal_mp_gram
 
+from benchmarks.timing import THREADS
 from configs import activations
 from jvsc import SparseCoder
 from jvsc.model.variational import Variational
@@ -45,12 +49,14 @@ class Truth(NamedTuple):
       train: to learn from.
       test: others.
       support: where the codes of `test` are not zero.
+      noise_energy: mean squared norm of a datum's noise.
     """
 
     atoms: Float[np.ndarray, "K D"]
     train: Float[np.ndarray, "N D"]
     test: Float[np.ndarray, "M D"]
     support: Bool[np.ndarray, "M K"]
+    noise_energy: float
 
 
 def make_truth(noise: float, seed: int = 0) -> Truth:
@@ -63,7 +69,8 @@ def make_truth(noise: float, seed: int = 0) -> Truth:
     signal = (support * random.laplace(size=shape)) @ atoms
     deviation = np.sqrt(noise * signal.var())
     data = (signal + deviation * random.normal(size=signal.shape)).astype(np.float32)
-    return Truth(atoms, data[:NUM_TRAIN], data[NUM_TRAIN:], support[NUM_TRAIN:])
+    parts = data[:NUM_TRAIN], data[NUM_TRAIN:], support[NUM_TRAIN:]
+    return Truth(atoms, *parts, float(DIMENSIONS * deviation**2))
 
 
 def matched(
@@ -178,9 +185,22 @@ def by_spams(truth: Truth) -> tuple[np.ndarray, float]:
     columns = np.asfortranarray(truth.train.T)
     start = time.perf_counter()
     atoms: Any = spams.trainDL(
-        columns, K=ATOMS, lambda1=0.5, iter=1000, batchsize=512, numThreads=2, verbose=False
+        columns, K=ATOMS, lambda1=0.5, iter=1000, batchsize=512, numThreads=THREADS, verbose=False
     )
     return atoms.T, time.perf_counter() - start
+
+
+def by_omp(truth: Truth) -> Iterator[tuple[str, np.ndarray]]:
+    """Codes on the true dictionary: to shares of the noise's energy, or as many of each datum."""
+    gram, products = truth.atoms @ truth.atoms.T, truth.atoms @ truth.test.T
+    solve = partial(orthogonal_mp_gram, gram, products)
+    squares = np.sum(truth.test.astype(np.float64) ** 2, axis=1)
+    for share in (1.2, 1.0, 0.8):
+        codes = solve(tol=share * truth.noise_energy, norms_squared=squares.copy())
+        yield f"OMP to {share} of the noise, true dictionary", np.asarray(codes).T
+    for count in (4, 6):
+        codes = solve(n_nonzero_coefs=count)
+        yield f"OMP, {count} each, true dictionary", np.asarray(codes).T
 
 
 def main() -> None:
@@ -212,13 +232,11 @@ def main() -> None:
     share = f"{100 * matched(truth, dictionary)[0]:.1f}%"
     table.add_row("SPAMS", share, *["-"] * 5, f"{seconds:.1f}")
 
-    gram, products = truth.atoms @ truth.atoms.T, truth.atoms @ truth.test.T
-    for count in (4, 5, 6):
-        codes = np.asarray(orthogonal_mp_gram(gram, products, n_nonzero_coefs=count)).T
+    for name, codes in by_omp(truth):
         chosen = codes != 0
         precision, recall = truth.support[chosen].mean(), chosen[truth.support].mean()
         table.add_row(
-            "OMP, true dictionary", "-", "-", "-", f"{precision:.3f}", f"{recall:.3f}",
+            name, "-", "-", "-", f"{precision:.3f}", f"{recall:.3f}",
             f"{chosen.sum(axis=1).mean():.2f}", "-",
         )  # fmt: skip
     Console(width=140).print(table)

@@ -1,6 +1,7 @@
 """How a comparison is timed: alternating repetitions after a warm-up, medians, compiling apart."""
 
 import gc
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 
 REPETITIONS = 7
+# Of the peers that ask for a number; ours take all cores.
+THREADS = os.cpu_count() or 1
 # Thread pools of one contestant spin on for a moment when its turn is over.
 PAUSE = 0.05
 
