@@ -84,7 +84,7 @@ def test_inferred_codes_do_not_depend_on_the_chunk():
 
 
 # `make test-slow` tries every method.
-TRIED = ("fista", "thresholded_laplacian")
+TRIED = ("thresholded_laplacian",)
 
 
 @pytest.mark.parametrize(

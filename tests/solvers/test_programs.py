@@ -14,12 +14,11 @@ DATA = RANDOM.normal(size=(60, 5)).astype(np.float32)
 ATOMS = RANDOM.normal(size=(7, 5)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solve",
     [
-        pytest.param(
-            lambda data: fista(data, ATOMS, 0.1, max_iterations=3), marks=pytest.mark.slow
-        ),
+        lambda data: fista(data, ATOMS, 0.1, max_iterations=3),
         lambda data: _by_jax(data, ATOMS, np.zeros(len(data), np.float32), most=2),
     ],
     ids=["fista", "omp"],

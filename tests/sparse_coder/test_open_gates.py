@@ -4,6 +4,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jvsc import SparseCoder
 from jvsc.model.empirical_bayes import NOISE, SMALLEST_NOISE, EmpiricalBayes
@@ -18,6 +19,7 @@ def sparse_data(num_data=20_000, num_atoms=128, num_features=64):
     return (codes @ atoms + 0.05 * random.normal(size=(num_data, num_features))).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_dense_layers_open_their_gates():
     # With a wide prior, whose share the data decide, all of them closed: R2 was 0.
     data = sparse_data()

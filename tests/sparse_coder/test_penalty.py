@@ -158,7 +158,7 @@ def test_codes_that_a_solver_leaves_before_the_optimum_are_told_of():
         SparseCoder(method="lasso", **given).fit(data).transform(data)
 
 
-@SOLVED
+@pytest.mark.parametrize("method", ["lasso", pytest.param("fista", marks=pytest.mark.slow)])
 def test_a_share_is_had_beside_a_row_far_larger_than_all_others(method):
     data = DIGITS[:200].copy()
     data[7] *= 1e5
