@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from jvsc.model.autoencoders import COUNTING
 from jvsc.model.methods import AutoencoderMethod, SolverMethod, VariationalMethod, finds_prior
+from jvsc.model.sampling import BY_MOMENTS
 from jvsc.runs.config import Config
 
 
@@ -83,13 +84,22 @@ _GRADIENT_STEPS = Readers(
     ),
     "dictionaries of the methods that have a posterior, and of fista",
 )
+_WARMED = Readers(
+    lambda config: (
+        config.family.warms_up or config.method in ("spike_and_slab", "inferred_threshold")
+    ),
+    "Laplacian noise, and spike_and_slab",
+)
 _COUNTING = _of_methods(*COUNTING)
 _PENALISED = _of_methods("relu_l1", "jump_relu")
 
 READERS: dict[str, Readers] = {
     "num_samples": _VARIATIONAL,
     "sampling": _VARIATIONAL,
-    "sampling_chunk": _VARIATIONAL,
+    "sampling_chunk": Readers(
+        lambda config: _is_variational(config) and config.sampling not in BY_MOMENTS,
+        "methods that draw codes",
+    ),
     "estimator": Readers(lambda config: config.family.rule is not None, "thresholded methods"),
     "kl_weight": Readers(
         lambda config: _is_variational(config) and not finds_prior(config.family),
@@ -140,6 +150,9 @@ READERS: dict[str, Readers] = {
         lambda config: config.noise.rule == "controlled", "noise.rule=controlled"
     ),
     "annealing": _VARIATIONAL,
+    "annealing.warmup_start": _WARMED,
+    "annealing.warmup_begin": _WARMED,
+    "annealing.warmup_increment": _WARMED,
     "annealing.temperature_decay": _of_methods("spike_and_slab"),
     "annealing.temperature_minimum": _of_methods("spike_and_slab"),
     "autoencoder": Readers(_is_autoencoder, "sparse autoencoders"),
