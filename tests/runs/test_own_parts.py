@@ -131,6 +131,27 @@ def test_bytes_stand_for_shares_and_a_data_set_is_validated():
     assert trained.metrics["validation_loss"][-1] == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_what_was_trained_is_kept_and_read_beside_the_same_parts(tmp_path):
+    trained = jvsc.train(own_model(), matrix(), num_epochs=2, batch_size=20)
+    file = tmp_path / "trained.safetensors"
+    trained.save(file)
+    again = jvsc.load_parts(own_model(), str(file))
+    assert_trees_equal(again.parameters, trained.parameters)
+    assert again.metrics["loss"].tolist() == trained.metrics["loss"].tolist()
+    np.testing.assert_array_equal(again.infer(matrix()).codes, trained.infer(matrix()).codes)
+    with pytest.raises(UserError, match="is there already; give another"):
+        trained.save(file)
+    with pytest.raises(UserError, match=r"give a \.safetensors file"):
+        trained.save(tmp_path / "trained.npz")
+    with pytest.raises(UserError, match="where the model asks for"):
+        jvsc.load_parts(small_model(), file)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot be read"):
+        jvsc.load_parts(own_model(), file)
+    with pytest.raises(UserError, match="cannot be written"):
+        trained.save(tmp_path / "nowhere" / "trained.safetensors")
+
+
 def test_a_workdir_goes_on_to_the_numbers_of_a_training_without_a_break(tmp_path):
     options = {"batch_size": 20, "optimizer": optax.adam(1e-2), "num_epochs": 4}
     whole = jvsc.train(own_model(), matrix(), **options)

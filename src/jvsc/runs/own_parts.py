@@ -28,6 +28,7 @@ from jvsc.runs.loop import epoch_row
 from jvsc.runs.part_checks import check_arguments, check_parts, check_step
 from jvsc.runs.repeated_call import call_record, check_repeated
 from jvsc.runs.restore import seed_variables
+from jvsc.runs.stored_parts import read_parts, write_parts
 from jvsc.runs.workdir import CONFIG_FILE, locked_workdir, make_workdir
 from jvsc.solvers.problem import as_real, whole_number
 from jvsc.training.batches import make_prepare
@@ -92,6 +93,32 @@ class TrainedParts(NamedTuple):
             raise UserError(f"seed is {seed}; give one below 2^63")
         infer = make_infer(self.model, CHUNK)
         return infer(self.parameters, self.statistics, rows, inference_key(seed))
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Writes what was trained, not the model's functions; `jvsc.load_parts` reads it.
+
+        Args:
+          file: a .safetensors file that is not there yet.
+
+        Raises:
+          UserError: if it is there, has another ending, or cannot be written.
+        """
+        variables = self.parameters, self.statistics
+        write_parts(variables, self.metrics, self.num_features, user_path(file, "file"))
+
+
+def load_parts(model: Model, file: str | os.PathLike[str]) -> TrainedParts:
+    """What `jvsc.train` gave and `TrainedParts.save` wrote.
+
+    Args:
+      model: of the parts that were trained.
+      file: where.
+
+    Raises:
+      UserError: if the file cannot be read, or its arrays are not the model's.
+    """
+    variables, metrics, num_features = read_parts(model, user_path(file, "file"))
+    return TrainedParts(model, *variables, metrics, num_features)
 
 
 def train(
