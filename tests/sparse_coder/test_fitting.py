@@ -18,7 +18,7 @@ def test_a_watched_fit_is_the_same_fit(capsys):
     seen = []
     plain = SparseCoder(**SMALL, max_iter=4).fit(DIGITS)
     watched = SparseCoder(
-        **SMALL, max_iter=4, verbose=True, tol=0.0, n_iter_no_change=9, callback=seen.append
+        **SMALL, max_iter=4, verbose=1, tol=0.0, n_iter_no_change=9, callback=seen.append
     ).fit(DIGITS)
     np.testing.assert_array_equal(watched.components_, plain.components_)
     assert watched.loss_curve_ == plain.loss_curve_ == [state.loss for state in seen]

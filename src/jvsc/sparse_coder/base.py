@@ -45,6 +45,7 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     components_: np.ndarray
     callback: Any
+    verbose: bool | int
     random_state: Any
     allow_nan: bool
 
@@ -106,6 +107,8 @@ class CoderBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in given.items()
         }
+        if type(self.verbose) is int:  # scikit-learn's levels
+            plain["verbose"] = self.verbose > 0
         settings = validated(CoderSettings, plain)
         check_method(settings.method)
         if not (self.callback is None or callable(self.callback)):

@@ -150,7 +150,7 @@ class SparseCoder(LearningCoder):
         allow_nan: bool = False,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
         tol: float | None = None,
         n_iter_no_change: int = 10,
         callback: Callable[[FitState], object] | None = None,
