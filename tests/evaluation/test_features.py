@@ -114,7 +114,8 @@ def labelled_images():
     return dataset._replace(train=train, validation=validation), labels
 
 
-@pytest.mark.parametrize("exclusive", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("exclusive", [True, False])
 def test_a_classifier_is_trained_once_and_named_as_what_it_is(
     exclusive, tmp_path, monkeypatch, few_steps
 ):

@@ -201,7 +201,11 @@ def test_an_environment_that_jax_refuses_is_named_in_one_line(name, value, tmp_p
 
 @pytest.mark.parametrize(
     ("offset", "each_look"),
-    [(-50 * 365 * 86400, 0), (30 * 365 * 86400, 0), (0, -60)],
+    [
+        (-50 * 365 * 86400, 0),
+        pytest.param(30 * 365 * 86400, 0, marks=pytest.mark.slow),
+        (0, -60),
+    ],
     ids=["fifty years behind", "thirty years ahead", "a minute back at every look"],
 )
 def test_a_clock_that_is_wrong_changes_nothing(whole, tmp_path, monkeypatch, offset, each_look):

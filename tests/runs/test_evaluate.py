@@ -118,7 +118,10 @@ def test_every_method_trains_and_evaluates(method, tmp_path):
     "given",
     [
         {"sampling": "exact"},
-        {"method": "inferred_threshold", "threshold": None, "sparsity": 0.1},
+        pytest.param(
+            {"method": "inferred_threshold", "threshold": None, "sparsity": 0.1},
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             EXPLAINING | {"encoder__name": "mlp", "encoder__learning_rate": 1e-4},
             marks=pytest.mark.slow,

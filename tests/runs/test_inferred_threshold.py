@@ -139,7 +139,7 @@ def test_what_needs_a_dictionary_or_moments_is_refused_in_one_line(changes, told
         small_config(**changes)
 
 
-@pytest.mark.parametrize("encoder", ["linear", "unrolled"])
+@pytest.mark.parametrize("encoder", ["linear", pytest.param("unrolled", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", ["gaussian", "spike_and_slab", "thresholded_laplacian_gamma"])
 def test_the_papers_methods_take_the_other_encoders(tmp_path, method, encoder):
     config = small_config(

@@ -90,7 +90,7 @@ def test_it_ends_where_nothing_is_left(way):
     data, atoms = problem()
     twice = np.concatenate([atoms[:3], atoms[:3], np.zeros((1, 32))])
     codes = omp(np.concatenate([atoms[:1], np.zeros((1, 32)), data[:2]]), twice, 7)
-    np.testing.assert_allclose(codes[0, 0], 1)
+    np.testing.assert_allclose(codes[0, 0], 1, rtol=max(way, 1e-7))
     assert (codes != 0).sum(axis=1).tolist()[:2] == [1, 0]
     assert ((codes[2:] != 0).sum(axis=1) <= 3).all()
     assert not codes[:, -1].any()

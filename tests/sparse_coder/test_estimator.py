@@ -130,6 +130,7 @@ def test_refining_explains_more_at_the_same_share(method, gain):
     assert np.mean(refined.transform(DIGITS) != 0) == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_fista_solves_the_lasso_at_the_wanted_share():
     coder = SparseCoder(**SMALL, method="fista", sparsity=0.2, max_iter=40).fit(DIGITS)
     assert np.mean(coder.transform(DIGITS) != 0) == pytest.approx(0.2, abs=0.01)

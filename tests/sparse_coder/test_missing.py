@@ -66,7 +66,10 @@ def test_where_nothing_is_missing_nothing_changes(method):
     assert holes.score(DIGITS) == pytest.approx(usual.score(DIGITS), abs=0.01)
 
 
-@EACH
+@pytest.mark.parametrize(
+    "method",
+    ["inferred_threshold", *(pytest.param(m, marks=pytest.mark.slow) for m in ("lasso", "fista"))],
+)
 def test_a_row_of_nothing_has_a_code_of_zeros(method):
     data = HOLES.copy()
     data[3] = np.nan

@@ -89,7 +89,7 @@ def test_moments_of_parts_are_those_of_the_whole(scale):
     [
         (1,),
         pytest.param((2,), marks=pytest.mark.slow),
-        (1, 1, 3),
+        pytest.param((1, 1, 3), marks=pytest.mark.slow),
         pytest.param((0.5,), marks=pytest.mark.slow),
     ],
 )
@@ -241,7 +241,9 @@ def test_what_is_learned_is_the_same_function_in_other_units(method, encoder, to
     assert make_coder(plan, 16) is before.coder
 
 
-@pytest.mark.parametrize("method", ["inferred_threshold", "fista"])
+@pytest.mark.parametrize(
+    "method", ["inferred_threshold", pytest.param("fista", marks=pytest.mark.slow)]
+)
 def test_sparse_data_are_the_dense_ones(method):
     dense = np.where(DIGITS > 8, DIGITS, 0)
     plain = SparseCoder(**SMALL, method=method).fit(dense)
@@ -262,7 +264,7 @@ def test_real_weights_make_no_more_passes_than_were_asked_for():
 
 
 def test_constant_data_have_a_penalty_however_long_they_are_fitted():
-    coder = SparseCoder(4, method="lasso", max_iter=1000, batch_size=2, random_state=0)
+    coder = SparseCoder(4, method="lasso", max_iter=600, batch_size=4, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         coder.fit(np.ones((4, 3)))

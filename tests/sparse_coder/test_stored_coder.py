@@ -20,7 +20,7 @@ DIGITS = load_digits().data
 SMALL = {"n_components": 48, "n_samples": 5, "max_iter": 2}
 CASES = [
     {},
-    {"sparsity": None, "refine_steps": 2},
+    pytest.param({"sparsity": None, "refine_steps": 2}, marks=pytest.mark.slow),
     {"method": "fista"},
     pytest.param({"method": "thresholded_laplacian", "refine_steps": 2}, marks=pytest.mark.slow),
 ]
