@@ -44,7 +44,7 @@ def trajectory(tmp_path_factory):
         "linear",
         "explaining",
         pytest.param("matryoshka", marks=pytest.mark.slow),
-        "jump_relu",
+        pytest.param("jump_relu", marks=pytest.mark.slow),
         pytest.param("lasso", marks=pytest.mark.slow),
         pytest.param("conv", marks=pytest.mark.slow),
         pytest.param("gates", marks=pytest.mark.slow),
