@@ -103,9 +103,10 @@ def test_a_run_goes_on_where_its_data_do_not_fit_on_the_device(tmp_path, monkeyp
     monkeypatch.setattr(jvsc.runs.train, "fits_on_device", lambda *_: False)
     train(config, tmp_path / "cut")
     whole, cut = (stored_state(config, tmp_path / name)[0] for name in ("whole", "cut"))
-    # Of two programs rounding may differ; by data in another order it would be a hundredth.
+    # Of two programs rounding may differ; by data in another order all are off by 1e-4 and more,
+    # the dictionary by 0.2.
     for one, other in zip(*map(jax.tree.leaves, (whole.parameters, cut.parameters)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_ctrl_c_ends_a_run_as_sigterm_does(tmp_path, monkeypatch):
