@@ -96,11 +96,8 @@ class Loop:
         """Whether all epochs are done, every seed is lost, or the loss has stopped falling."""
         if self.epoch >= self.config.num_epochs or self.is_lost():
             return True
-        limit = self.config.early_stopping.patience
-        return limit > 0 and agree(self._has_waited(), 0)[0]
-
-    def _has_waited(self) -> bool:
-        return has_stopped_falling(self.patience, self.config.early_stopping)
+        settings = self.config.early_stopping
+        return settings.patience > 0 and agree(has_stopped_falling(self.patience, settings), 0)[0]
 
     def tell_end(self) -> None:
         """Says why a training ends before its last epoch."""

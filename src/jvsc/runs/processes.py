@@ -96,6 +96,14 @@ def _messages() -> Any:
     return global_state.client
 
 
+def _word(messages: Any, place: str) -> str | None:
+    """What was left in a place; None as long as nothing is, "" if the first process is gone."""
+    try:
+        return messages.key_value_try_get(place)
+    except Exception as error:
+        return None if "NOT_FOUND" in str(error) else ""
+
+
 def _end_when_another_fails() -> None:
     """Looks for word of a process that failed, and ends this one with the same code."""
     messages = _messages()
@@ -104,13 +112,11 @@ def _end_when_another_fails() -> None:
 
     def look() -> None:
         while not _ENDING.wait(_LOOK_SECONDS):
-            try:
-                code = messages.key_value_try_get(_FAILED)
-            except Exception as error:
-                if "NOT_FOUND" not in str(error):
-                    return  # the first process is gone
-            else:
+            code = _word(messages, _FAILED)
+            if code:
                 os._exit(int(code))
+            if code is not None:
+                return
 
     watcher = threading.Thread(target=look, name="failures", daemon=True)
     watcher.start()
@@ -161,13 +167,7 @@ def wait_for_the_first() -> None:
     Here a signal ends a process in good order; where JAX waits for the others, it would not.
     """
     messages = _messages()
-    while messages is not None:
-        try:
-            messages.key_value_try_get(_ENDED)
-            return
-        except Exception as error:
-            if "NOT_FOUND" not in str(error):
-                return  # the first process is gone
+    while messages is not None and _word(messages, _ENDED) is None:
         time.sleep(_LOOK_SECONDS)
 
 
