@@ -130,7 +130,7 @@ def fista(
     tolerance, max_iterations = limits(tolerance, max_iterations)
     if present is not None:
         check_mask(jnp.shape(present), x.shape)
-        if not (is_traced(x) or is_traced(present)):
+        if isinstance(x, np.ndarray) and not is_traced(present):  # whose numbers are looked at
             x = np.where(present, x, x.dtype.type(0))
     dtype = jax.dtypes.canonicalize_dtype(common_type(x, a, start))
     # By NumPy: within a compiled function JAX would trace this of known numbers too.
