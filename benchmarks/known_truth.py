@@ -13,7 +13,6 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +24,8 @@ import spams
 from jaxtyping import Bool, Float
 from rich.console import Console
 from rich.table import Table
-from sklearn.linear_model import orthogonal_mp_gram
 
+from benchmarks.quality import omp
 from benchmarks.timing import THREADS
 from configs import activations
 from jvsc import SparseCoder
@@ -192,15 +191,12 @@ def by_spams(truth: Truth) -> tuple[np.ndarray, float]:
 
 def by_omp(truth: Truth) -> Iterator[tuple[str, np.ndarray]]:
     """Codes on the true dictionary: to shares of the noise's energy, or as many of each datum."""
-    gram, products = truth.atoms @ truth.atoms.T, truth.atoms @ truth.test.T
-    solve = partial(orthogonal_mp_gram, gram, products)
-    squares = np.sum(truth.test.astype(np.float64) ** 2, axis=1)
     for share in (1.2, 1.0, 0.8):
-        codes = solve(tol=share * truth.noise_energy, norms_squared=squares.copy())
-        yield f"OMP to {share} of the noise, true dictionary", np.asarray(codes).T
+        codes = omp(truth.test, truth.atoms, tol=share * truth.noise_energy)
+        yield f"OMP to {share} of the noise, true dictionary", codes
     for count in (4, 6):
-        codes = solve(n_nonzero_coefs=count)
-        yield f"OMP, {count} each, true dictionary", np.asarray(codes).T
+        codes = omp(truth.test, truth.atoms, n_nonzero_coefs=count)
+        yield f"OMP, {count} each, true dictionary", codes
 
 
 def main() -> None:

@@ -184,18 +184,20 @@ def digits(seeds: tuple[int, ...]) -> Iterator[Point]:
         _, fitting = timed(learner.fit, train - mean)
         energy = float(np.mean(np.sum((test - mean) ** 2, axis=1)))
         for share in DIGIT_RESIDUALS:
-            codes, seconds = timed(omp, test - mean, learner.components_, share * energy)
+            codes, seconds = timed(omp, test - mean, learner.components_, tol=share * energy)
             r2 = explained(test, codes @ learner.components_ + mean, mean)
             nonzeros = float(np.mean(np.sum(codes != 0, axis=1)))
             each = 1e6 * seconds / len(test)
             yield Point("digits", "scikit-learn, OMP", seed, nonzeros, r2, fitting, each)
 
 
-def omp(data: Data, atoms: Float[np.ndarray, "K D"], residual: float) -> Float[np.ndarray, "N K"]:
-    """scikit-learn's OMP to a squared error, so that data differ in their non-zeros, as ours do."""
+def omp(data: Data, atoms: Float[np.ndarray, "K D"], **limit: Any) -> Float[np.ndarray, "N K"]:
+    """scikit-learn's OMP to a squared error `tol`, so that data differ in non-zeros as ours do.
+
+    Or with `n_nonzero_coefs` each.
+    """
     squares = np.sum(data.astype(np.float64) ** 2, axis=1)
-    products = atoms @ data.T
-    codes = orthogonal_mp_gram(atoms @ atoms.T, products, tol=residual, norms_squared=squares)
+    codes = orthogonal_mp_gram(atoms @ atoms.T, atoms @ data.T, norms_squared=squares, **limit)
     return np.asarray(codes).T
 
 
