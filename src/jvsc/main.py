@@ -16,6 +16,7 @@ with importing(is_command=__name__ == "__main__"):
 
     from jvsc.data import Dataset
     from jvsc.errors import DivergenceError, InterruptedRunError, UserError, require_extra
+    from jvsc.runs.applicable import check_applicable
     from jvsc.runs.checkpoint import CHECKPOINTS
     from jvsc.runs.commandline import MODEL_MODES, USAGE, Command, parse
     from jvsc.runs.config import Config
@@ -85,6 +86,7 @@ def execute(arguments: Sequence[str], console: Console) -> int:
         check_devices()
         return use_model(command, console)
     config, workdir = command.config, command.workdir
+    check_applicable(command.given, config)
     with told_if_full(workdir):
         if command.mode == "evaluate":
             check_devices()

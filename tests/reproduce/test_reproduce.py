@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from jvsc.reproduce.command import execute, run
+from jvsc.reproduce.command import execute, make_parser, plan, run
 from jvsc.reproduce.conv_generators import PANELS, present_figure_7
 from jvsc.reproduce.drawings import draw_dumbbells
 from jvsc.reproduce.natural_images import patches_name, present_table_1, present_table_2
@@ -11,6 +11,8 @@ from jvsc.reproduce.page import reductions
 from jvsc.reproduce.plan import expected_seconds, is_finished, run_config
 from jvsc.reproduce.tables import Compared, cells, large_differences, ordering
 from jvsc.reproduce.targets import TARGETS
+from jvsc.runs.applicable import check_applicable, readers_of
+from jvsc.runs.commandline import parse
 from jvsc.runs.report.measures import TABLE_1
 from jvsc.runs.report.record import RunRecord
 from jvsc.runs.workdir import read_config
@@ -34,6 +36,20 @@ TINY = [
         "eval.best_draws=2",
     )
 ]
+
+
+@pytest.mark.parametrize("scale", ["paper", "cpu"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_planned_runs_are_given_what_they_read(target, scale, tmp_path):
+    """Of a user's settings each run those that it reads, beside the others."""
+    given = ["--config.generator.schedule=exponential", "--config.generator.decay=0.9"]
+    options = make_parser().parse_args([target])
+    for planned in plan(TARGETS[target], scale, options, given):
+        command = parse(planned.command_line(tmp_path))
+        check_applicable(command.given, command.config)
+        reads = not readers_of("generator.decay", command.config)
+        assert (given[1] in planned.arguments) == reads
+        assert reads == planned.name.startswith("patches/")
 
 
 def test_a_column_without_a_run_is_drawn(tmp_path):

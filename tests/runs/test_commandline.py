@@ -119,6 +119,10 @@ MISTAKES = [
         [f"--config={CONFIG}", "--config.num_latents=9", "--config.parallel.latent_shards=2"],
         "give a multiple",
     ),
+    (
+        [f"--config={CONFIG}:inferred_threshold", "--config.kl_weight=0.1"],
+        "--config.kl_weight does nothing here: it is for methods that have a posterior and do not",
+    ),
     (["--wrkdir=x"], "unknown flag --wrkdir"),
     (["train"], "unknown argument 'train'"),
 ]

@@ -84,15 +84,17 @@ def plan(
     for run in target.runs(scale, tuple(panels)):
         path = getattr(options, run.name.partition("/")[0])
         data = [f"--config.data.path={path}"] if path else []
-        read = [setting for setting in settings if is_read(setting, run)]
-        runs.append(PlannedRun(run.name, (*run.arguments, *data, *read)))
+        arguments = (*run.arguments, *data, *settings)
+        config = run_config(PlannedRun(run.name, arguments), Path())
+        unread = {f"--config.{key}" for key in settings_of(settings) if readers_of(key, config)}
+        read = [a for a in arguments if a.partition("=")[0] not in unread]
+        runs.append(PlannedRun(run.name, tuple(read)))
     return runs
 
 
-def is_read(setting: str, run: PlannedRun) -> bool:
-    """Whether a run of those that a target has reads a setting, --config.KEY=VALUE."""
-    key = setting.partition("=")[0].removeprefix("--config.")
-    return not readers_of(key, run_config(run, Path()))
+def settings_of(arguments: Sequence[str]) -> list[str]:
+    """The keys of arguments --config.KEY=VALUE."""
+    return [argument.partition("=")[0].removeprefix("--config.") for argument in arguments]
 
 
 def execute(arguments: Sequence[str], console: Console) -> int:

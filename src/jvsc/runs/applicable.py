@@ -1,8 +1,9 @@
 """Which settings a run reads, so that one which would do nothing is refused where it is given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from jvsc.errors import UserError
 from jvsc.model.autoencoders import COUNTING
 from jvsc.model.methods import AutoencoderMethod, SolverMethod, VariationalMethod, finds_prior
 from jvsc.model.sampling import BY_MOMENTS
@@ -33,6 +34,17 @@ def readers_of(key: str, config: Config) -> str:
         if readers is not None and not readers.whether(config):
             return readers.words
     return ""
+
+
+def check_applicable(keys: Iterable[str], config: Config) -> None:
+    """Refuses settings that the run does not read.
+
+    Raises:
+      UserError: naming one, and the runs that read it.
+    """
+    for key in keys:
+        if readers := readers_of(key, config):
+            raise UserError(f"--config.{key} does nothing here: it is for {readers}; leave it out")
 
 
 def _is_variational(config: Config) -> bool:

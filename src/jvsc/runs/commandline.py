@@ -1,7 +1,7 @@
 """The command line: flags in, validated settings out."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ from jvsc.data.paths import user_path
 from jvsc.errors import UserError
 from jvsc.model.methods import METHODS
 from jvsc.runs.allowed import OR_NONE, allowed_at
-from jvsc.runs.applicable import readers_of
 from jvsc.runs.config import Config, flatten, make_config, nearest_key
 from jvsc.runs.model_files import LAYOUTS
 from jvsc.runs.workdir import FREE, read_config
@@ -71,6 +70,7 @@ class Command(NamedTuple):
       target: what is written.
       seed: which seed of the run; None for the first that did not diverge.
       layout: one of `LAYOUTS`, of what is exported.
+      given: keys of the settings of a training that the command line gave.
     """
 
     mode: str
@@ -82,6 +82,7 @@ class Command(NamedTuple):
     target: Path = Path()
     seed: int | None = None
     layout: str = LAYOUTS[0]
+    given: tuple[str, ...] = ()
 
 
 def bundled_config(name: str) -> str:
@@ -133,8 +134,7 @@ def parse(arguments: Sequence[str]) -> Command:
             with settings.ignore_type():
                 settings[replaced] = None
     config = make_config(settings.to_dict())
-    _check_applicable(overrides, config)
-    return Command("train", workdir, config, distributed=values.distributed)
+    return Command("train", workdir, config, distributed=values.distributed, given=(*overrides,))
 
 
 def _check_mode(values: flags.FlagValues) -> None:
@@ -149,17 +149,6 @@ def _check_mode(values: flags.FlagValues) -> None:
             if name == "seed" and values.mode == "train":
                 remedy = f"give --config.seeds='({values.seed},)'"
             raise UserError(f"--{name} does not apply to --mode={values.mode}; {remedy}")
-
-
-def _check_applicable(keys: Iterable[str], config: Config) -> None:
-    """Refuses settings that the run does not read.
-
-    Raises:
-      UserError: naming one, and the runs that read it.
-    """
-    for key in keys:
-        if readers := readers_of(key, config):
-            raise UserError(f"--config.{key} does nothing here: it is for {readers}; leave it out")
 
 
 def _check_method_of_file(method: str, file: str) -> None:
